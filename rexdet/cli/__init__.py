@@ -1,0 +1,75 @@
+"""The command lines: one module a verb, the same verbs as `tools/` and as the `rexdet` console command.
+
+A verb's module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import traceback
+from typing import NoReturn
+
+from rexdet.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, like every other mistake of the user's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, where=self.prog, fix="--help lists the options")
+
+
+def verbs() -> list[str]:
+    """The verbs there are, sorted; each is a module of this package."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def build_parser(verb: str, program: str | None = None) -> argparse.ArgumentParser:
+    """The parser of one verb. Raises ModuleNotFoundError for a verb that does not exist."""
+    module = importlib.import_module(f"rexdet.cli.{verb}")
+    parser = _Parser(prog=program or f"{verb}.py", description=module.HELP, allow_abbrev=False)
+    module.add_arguments(parser)
+    return parser
+
+
+def execute(verb: str, arguments: list[str], program: str | None = None) -> int:
+    """Parse and run one verb; returns the exit status (0 done, 1 our fault, 2 the user's mistake, 130 interrupted)."""
+    try:
+        parsed = build_parser(verb, program).parse_args(arguments)
+        return int(importlib.import_module(f"rexdet.cli.{verb}").run(parsed))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) went away: nothing is left to say, and nothing went wrong.
+        sys.stderr.close()
+        return 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def main(verb: str) -> NoReturn:
+    """Entry of `tools/<verb>.py`."""
+    sys.exit(execute(verb, sys.argv[1:]))
+
+
+def console() -> NoReturn:
+    """Entry of the `rexdet` console command: `rexdet VERB ...`, hyphens and underscores alike."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: rexdet VERB ...\n")
+        for verb in verbs():
+            print(f"  {verb.replace('_', '-'):<18} {importlib.import_module(f'rexdet.cli.{verb}').HELP}")
+        sys.exit(0 if arguments else 2)
+    verb = arguments[0].replace("-", "_")
+    if verb not in verbs():
+        print(f"error: no verb {arguments[0]!r}; rexdet --help lists them", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(execute(verb, arguments[1:], program=f"rexdet {arguments[0]}"))
