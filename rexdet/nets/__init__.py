@@ -1,0 +1,9 @@
+"""The networks. This room imports torch alone."""
+
+from __future__ import annotations
+
+from rexdet.nets.complexity import Complexity, count
+from rexdet.nets.features import Backbone, Feature
+from rexdet.nets.rexnet import ReXNet
+
+__all__ = ["Backbone", "Complexity", "Feature", "ReXNet", "count"]
