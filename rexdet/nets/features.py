@@ -57,7 +57,7 @@ def run_steps(
     for step in steps:
         module = root.get_submodule(step.path)
         if step.expansion in names:
-            x, found[step.expansion] = module.forward_with_expansion(x)
+            x, found[step.expansion] = module.forward_with_expansion(x)  # type: ignore[operator]
         elif checkpointing and module.training and torch.is_grad_enabled():
             x = _run_checkpointed(module, x)
         else:
@@ -118,9 +118,7 @@ class Backbone(nn.Module):
         self._freeze()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return run_steps(
-            self, self.steps, x, self.out_features, checkpointing=self.activation_checkpointing
-        )[1]
+        return run_steps(self, self.steps, x, self.out_features, checkpointing=self.activation_checkpointing)[1]
 
     def frozen_steps(self) -> list[Step]:
         """The steps that do not learn."""

@@ -29,9 +29,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         if x.numel() == self.num_features:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         if not self.updates_statistics:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         return super().forward(x)
@@ -62,6 +60,11 @@ class FrozenBatchNorm2d(nn.Module):
     eps, so it is bit-equal to it, also for variances near 0 and in half precision.
     """
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, num_features: int, eps: float = NORM_EPSILON) -> None:
         super().__init__()
         self.num_features = num_features
@@ -84,9 +87,7 @@ class FrozenBatchNorm2d(nn.Module):
         return frozen
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-        )
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}"
@@ -124,7 +125,7 @@ def make_norm(kind: str, channels: int, *, pooled: bool = False) -> nn.Module:
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:
-    """Replace every batch norm inside `module` by its frozen form, in place; returns the module (or its replacement)."""
+    """Replace every batch norm inside `module` by its frozen form; returns the module, or what replaces it."""
     if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
         return FrozenBatchNorm2d.from_trained(module)
     for name, child in module.named_children():
@@ -134,7 +135,7 @@ def freeze_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-# Name -> (constructor, what it takes to work in place). SiLU keeps its input for the backward pass, so in-place is no gain.
+# Those that need only their output for the backward pass work in place; SiLU and others keep their input anyway.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "relu": lambda: nn.ReLU(inplace=True),

@@ -19,7 +19,6 @@ from rexdet.nets.layers import (
     SqueezeExcitation,
     initialise,
     make_activation,
-    make_norm,
 )
 
 # Blocks and stride of each of the six stages; the stem comes before them with stride 2 of its own.
@@ -76,11 +75,7 @@ def linear_channels(
 
 def stepwise_channels(width: float, stage_blocks: tuple[int, ...], *, divisor: int) -> list[int]:
     """Output widths by MobileNetV2's convention: constant inside a stage, a jump between stages."""
-    widths = [
-        channels
-        for channels, blocks in zip(STEPWISE_CHANNELS, stage_blocks, strict=True)
-        for _ in range(blocks)
-    ]
+    widths = [channels for channels, blocks in zip(STEPWISE_CHANNELS, stage_blocks, strict=True) for _ in range(blocks)]
     widths[-1] = STEPWISE_LAST_CHANNELS
     return [round_to_multiple(round(channels * width), divisor) for channels in widths]
 
@@ -110,16 +105,10 @@ class InvertedBottleneck(nn.Module):
         # A block that had a stride before dilation took its place keeps having no shortcut.
         self.has_shortcut = plan.stride == 1 and plan.in_channels <= plan.out_channels
         self.expand = (
-            ConvolutionUnit(plan.in_channels, hidden, norm=norm, activation=activation)
-            if plan.expansion != 1
-            else None
+            ConvolutionUnit(plan.in_channels, hidden, norm=norm, activation=activation) if plan.expansion != 1 else None
         )
-        self.depthwise = ConvolutionUnit(
-            hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden, norm=norm
-        )
-        self.squeeze_excitation = (
-            SqueezeExcitation(hidden, squeeze_channels, norm) if plan.squeeze_excitation else None
-        )
+        self.depthwise = ConvolutionUnit(hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden, norm=norm)
+        self.squeeze_excitation = SqueezeExcitation(hidden, squeeze_channels, norm) if plan.squeeze_excitation else None
         self.activation = make_activation("relu6")
         self.project = ConvolutionUnit(hidden, plan.out_channels, norm=norm)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 and self.has_shortcut else None
@@ -182,8 +171,8 @@ class ReXNet(nn.Module):
     depth: depth multiplier; every stage has ceil(depth * blocks) blocks.
     lite: ReXNet-lite: ReLU6 everywhere, no squeeze-excitation, widths in multiples of 8, a hidden layer in the head.
     squeeze_excitation: on or off in stages 3 to 6; None: on, off for lite.
-    activation: after the stem, the expansions and the last convolution (nets.layers.ACTIVATIONS); None: "silu", for lite
-        "relu6". The activation after the depthwise convolution is ReLU6 always.
+    activation: after the stem, the expansions and the last convolution (nets.layers.ACTIVATIONS); None: "silu", for
+        lite "relu6". The activation after the depthwise convolution is ReLU6 always.
     channel_rule: "linear" (the paper's) or "stepwise" (MobileNetV2's, the paper's ablation).
     channel_divisor: widths are rounded to multiples of it; None: 1, for lite 8. 8 gives timm's `rexnetr_*` networks.
     stem_channels, first_channels, channel_growth: the rule's constants; None for the growth: 180, for lite 164.
@@ -271,9 +260,7 @@ class ReXNet(nn.Module):
         return run_steps(self, self.steps, x, self.features)[1]
 
 
-def _check_arguments(
-    width: float, depth: float, channel_rule: str, output_stride: int, num_classes: int
-) -> None:
+def _check_arguments(width: float, depth: float, channel_rule: str, output_stride: int, num_classes: int) -> None:
     if not (0.0 < width < math.inf and 0.0 < depth < math.inf):
         raise ValueError(f"width {width} and depth {depth} must be positive numbers")
     if channel_rule not in CHANNEL_RULES:
@@ -369,7 +356,5 @@ def _features(
             features[step.output] = Feature(plan.out_channels, min(plan.output_stride, output_stride))
         if step.expansion:
             before = plan.output_stride // plan.stride
-            expansion[step.expansion] = Feature(
-                plan.in_channels * plan.expansion, min(before, output_stride)
-            )
+            expansion[step.expansion] = Feature(plan.in_channels * plan.expansion, min(before, output_stride))
     return {**features, **expansion, "penultimate": Feature(penultimate, min(32, output_stride))}
