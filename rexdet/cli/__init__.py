@@ -39,6 +39,8 @@ def execute(verb: str, arguments: list[str], program: str | None = None) -> int:
     """Parse and run one verb; returns the exit status (0 done, 1 our fault, 2 the user's mistake, 130 interrupted)."""
     try:
         parsed = build_parser(verb, program).parse_args(arguments)
+        # As typed, for the verbs that start themselves again or record what they were asked for.
+        parsed.command = list(arguments)
         return int(importlib.import_module(f"rexdet.cli.{verb}").run(parsed))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,232 @@
+"""A detection job, and which engine runs it.
+
+A job is what a command line asks for: a config, data, weights, an output folder and a few switches. It knows no
+engine; `run_detection` finds the engine that the config is written for and hands the job over.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rexdet.errors import UserError
+
+ENGINES = ("detectron2", "mmdet")
+# Variables that torchrun sets for each process it starts.
+_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
+
+
+@dataclass
+class DetectionJob:
+    """What `tools/train_det.py` was asked for. Paths are kept as typed; empty strings mean "not given".
+
+    dataset: "embedded" or "" (the config's own data sets, or the files given below).
+    train_*, val_*: a COCO-format pair; data_root: a folder in COCO's standard layout.
+    limit_train: use the first N training images only (0: all); such runs are kept out of tables.
+    seed: None takes the config's seed, or a drawn one that the record tells.
+    accumulate: micro-batches per optimiser step; the effective batch is the config's batch times this.
+    ema: decay of averaged weights, 0 for none.
+    overrides: KEY VALUE ... (detectron2) as typed.
+    """
+
+    config: str
+    engine: str = "auto"
+    backbone: str = ""
+    weights: str = ""
+    pixels: str = ""
+    dataset: str = ""
+    data_root: str = ""
+    train_annotations: str = ""
+    train_images: str = ""
+    val_annotations: str = ""
+    val_images: str = ""
+    output: str = ""
+    resume: bool = False
+    eval_only: bool = False
+    dry_run: bool = False
+    limit_train: int = 0
+    seed: int | None = None
+    amp: str = ""
+    accumulate: int = 1
+    ema: float = 0.0
+    replay: str = ""
+    map_classes: str = ""
+    num_gpus: int = 0
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = ""
+    overrides: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise UserError where the switches contradict each other."""
+        pair = (self.train_annotations, self.train_images, self.val_annotations, self.val_images)
+        if self.dataset and (self.data_root or any(pair)):
+            raise UserError("--dataset and a data set of files are both given", fix="give one of them")
+        if self.data_root and any(pair):
+            raise UserError("--data-root and --train-annotations and its like are both given", fix="give one of them")
+        if bool(self.train_annotations) != bool(self.train_images):
+            raise UserError("--train-annotations and --train-images go together", fix="give both")
+        if bool(self.val_annotations) != bool(self.val_images):
+            raise UserError("--val-annotations and --val-images go together", fix="give both")
+        if self.train_annotations and not self.val_annotations:
+            raise UserError("a training set without a validation set", fix="give --val-annotations and --val-images")
+        if self.val_annotations and not self.train_annotations and not (self.eval_only or self.replay):
+            raise UserError("a validation set without a training set", fix="give --train-annotations, or --eval-only")
+        if self.resume and self.eval_only:
+            raise UserError("--resume and --eval-only are both given", fix="give one of them")
+        if self.limit_train < 0:
+            raise UserError(f"--limit-train is {self.limit_train}", fix="give a number of images, at least 1")
+        if self.accumulate < 1:
+            raise UserError(f"--accumulate is {self.accumulate}", fix="give a number of micro-batches, at least 1")
+        if not 0.0 <= self.ema < 1.0:
+            raise UserError(f"--ema is {self.ema}", fix="give a decay between 0 and 1, such as 0.999")
+
+
+def run_detection(job: DetectionJob) -> int:
+    """Run a job with the engine that its config is written for; returns the exit status. Raises UserError."""
+    job.check()
+    job.config = find_config(job.config)
+    engine = choose_engine(job.config, job.engine)
+    if wants_launcher(job):
+        return launch(job)
+    runner = importlib.import_module(f"rexdet.{engine}.run")
+    return int(runner.run(job))
+
+
+def find_config(config: str) -> str:
+    """A path for what was typed: a file, or the name of a shipped config ("retinanet_rexnet", with or without .yaml).
+
+    Raises UserError with the near names where there is neither.
+    """
+    if Path(config).is_file():
+        return config
+    if Path(config).is_dir():
+        raise UserError("is a folder, not a config file", where=config)
+    path = Path(config)
+    from rexdet.configs import get_config
+
+    if len(path.parts) == 1:
+        return get_config(path.name)
+    if path.parts[0] == "configs":
+        # The README's commands work from any folder: configs travel with the package.
+        try:
+            return get_config(path.relative_to("configs").with_suffix("").as_posix())
+        except UserError:
+            pass
+    raise UserError("no such config file", where=config, fix="give a file, or the name of a shipped config")
+
+
+def choose_engine(config: str, engine: str = "auto") -> str:
+    """The engine that a config file is written for: told by its ending and, for Python, by parsing, not running it.
+
+    Raises UserError where it cannot be told, and where `engine` contradicts the file.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise UserError(f"engine {engine!r} is not one of auto, {', '.join(ENGINES)}")
+    suffix = Path(config).suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        found = "detectron2"
+    elif suffix == ".py":
+        found = _python_dialect(config) if engine == "auto" else engine
+    else:
+        raise UserError(f"a config ends in .yaml or .py, not {suffix or 'nothing'!r}", where=config)
+    if engine not in ("auto", found):
+        raise UserError(f"a {found} config, but --engine says {engine}", where=config)
+    return found
+
+
+def _python_dialect(config: str) -> str:
+    """ "detectron2" for a LazyConfig, "mmdet" for an mmengine config."""
+    try:
+        tree = ast.parse(Path(config).read_text(encoding="utf-8"), filename=config)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"is not readable as Python: {error}", where=config) from None
+    lazy = mmengine = False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "detectron2":
+            lazy = True
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("rexdet.detectron2", "omegaconf")):
+            lazy = True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("L", "LazyCall"):
+            lazy = True
+        if isinstance(node, ast.Assign):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if names & {"_base_", "custom_imports", "train_cfg", "default_scope", "optim_wrapper"}:
+                mmengine = True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "read_base":
+            mmengine = True
+    if lazy == mmengine:
+        what = (
+            "could be a detectron2 or an mmengine config" if lazy else "is neither a detectron2 nor an mmengine config"
+        )
+        raise UserError(what, where=config, fix="say which with --engine detectron2 or --engine mmdet")
+    return "detectron2" if lazy else "mmdet"
+
+
+def inside_torchrun() -> bool:
+    """Whether this process was started by torchrun (or another launcher that sets its variables)."""
+    return all(name in os.environ for name in _TORCHRUN_VARIABLES)
+
+
+def wants_launcher(job: DetectionJob) -> bool:
+    """Whether processes must be started from here. Raises UserError where that contradicts the surroundings."""
+    asked = job.num_gpus > 0 or job.num_machines > 1 or bool(job.dist_url)
+    if asked and inside_torchrun():
+        raise UserError(
+            "--num-gpus, --num-machines, --machine-rank and --dist-url are given inside torchrun",
+            fix="leave them out: torchrun has started the processes already",
+        )
+    if not asked:
+        return False
+    import torch
+
+    devices = torch.cuda.device_count()
+    per_machine = job.num_gpus or 1
+    if per_machine > devices and not (per_machine == 1 and job.num_machines == 1):
+        raise UserError(
+            f"--num-gpus is {per_machine}, but this machine has {devices} CUDA devices",
+            fix=f"on the CPU start processes with: torchrun --nproc_per_node {per_machine} tools/train_det.py ...",
+        )
+    return per_machine > 1 or job.num_machines > 1
+
+
+def launch(job: DetectionJob) -> int:
+    """Start torchrun's launcher with this same command, less the launcher's own switches; returns its exit status."""
+    import subprocess
+
+    switches = [
+        f"--nproc_per_node={job.num_gpus or 1}",
+        f"--nnodes={job.num_machines}",
+        f"--node_rank={job.machine_rank}",
+    ]
+    if job.num_machines == 1 and not job.dist_url:
+        switches.append("--standalone")
+    else:
+        address = job.dist_url.removeprefix("tcp://")
+        host, _, port = address.partition(":")
+        if not host or not port.isdigit():
+            raise UserError(f"--dist-url is {job.dist_url!r}", fix="write tcp://HOST:PORT of machine 0")
+        switches += [f"--master_addr={host}", f"--master_port={port}"]
+    own = without_launcher_switches(job.command)
+    command = [sys.executable, "-m", "torch.distributed.run", *switches, "-m", "rexdet.cli", "train_det", *own]
+    return subprocess.run(command, check=False).returncode
+
+
+def without_launcher_switches(arguments: list[str]) -> list[str]:
+    """The command line less --num-gpus, --num-machines, --machine-rank, --dist-url and their values."""
+    names = ("--num-gpus", "--num-machines", "--machine-rank", "--dist-url")
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in names:
+            skip = True
+        elif not argument.startswith(tuple(f"{name}=" for name in names)):
+            kept.append(argument)
+    return kept
