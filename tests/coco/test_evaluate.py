@@ -1,0 +1,219 @@
+"""What an evaluation says beyond pycocotools' numbers: empty ranges, classes, counts, partial results, mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rexdet.coco.detections import Detections
+from rexdet.coco.evaluate import KEYS, evaluate
+from rexdet.coco.ground_truth import GroundTruth
+from rexdet.errors import UserError
+
+
+def annotation(number: int, image: int, category: int, box: list[float], **more: Any) -> dict[str, Any]:
+    area = box[2] * box[3]
+    return {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": area, "iscrowd": 0} | more
+
+
+def coco(annotations: list[dict[str, Any]], *, images: int = 2, categories: dict[int, str] | None = None) -> Any:
+    names = {1: "cup", 3: "spoon"} if categories is None else categories
+    return {
+        "images": [{"id": n, "width": 200, "height": 200, "file_name": f"{n}.jpg"} for n in range(1, images + 1)],
+        "categories": [{"id": number, "name": name} for number, name in names.items()],
+        "annotations": annotations,
+    }
+
+
+def detected(*rows: tuple[int, int, list[float], float]) -> Detections:
+    return Detections(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[2] for row in rows], np.float64).reshape(-1, 4),
+        np.array([row[3] for row in rows], np.float64),
+        np.array([row[1] for row in rows], np.int64),
+    )
+
+
+SMALL = [10.0, 10.0, 20.0, 20.0]
+LARGE = [50.0, 50.0, 120.0, 120.0]
+
+
+def test_the_12_keys_in_their_order() -> None:
+    assert KEYS == ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    evaluation = evaluate(coco([annotation(1, 1, 1, SMALL)]), detected((1, 1, SMALL, 0.9)))
+    assert tuple(evaluation.numbers) == KEYS
+
+
+def test_an_area_range_without_objects_is_none_and_a_dash() -> None:
+    evaluation = evaluate(coco([annotation(1, 1, 1, SMALL)]), detected((1, 1, SMALL, 0.9)))
+    assert evaluation.numbers["AP"] == pytest.approx(1.0)
+    assert evaluation.numbers["APs"] == pytest.approx(1.0)
+    for key in ("APm", "APl", "ARm", "ARl"):
+        assert evaluation.numbers[key] is None
+    assert "–" in evaluation.table()
+    assert "-1" not in evaluation.table(per_class=True)
+    assert json.loads(json.dumps(evaluation.as_json(), allow_nan=False))["APm"] is None
+
+
+def test_nothing_detected_is_zero_and_not_none() -> None:
+    evaluation = evaluate(coco([annotation(1, 1, 1, SMALL)]), Detections.empty())
+    assert evaluation.numbers["AP"] == 0.0
+    assert evaluation.numbers["AR100"] == 0.0
+    assert evaluation.numbers["APl"] is None
+
+
+def test_pictures_without_any_object_show_their_false_alarms() -> None:
+    rows = detected((1, 1, SMALL, 0.95), (1, 3, LARGE, 0.6), (2, 1, SMALL, 0.2))
+    evaluation = evaluate(coco([], images=4), rows)
+    assert set(evaluation.numbers.values()) == {None}
+    rates = evaluation.false_positives_per_image
+    assert (rates[0.9], rates[0.5], rates[0.1]) == (0.25, 0.5, 0.75)
+    assert "no ground truth" in evaluation.table()
+    assert "0.5: 0.5" in evaluation.table()
+    assert evaluation.as_json()["false_positives_per_image"]["0.9"] == 0.25
+
+
+def test_the_number_of_objects_does_not_depend_on_the_detections() -> None:
+    truth = coco([annotation(1, 1, 1, LARGE, iscrowd=1), annotation(2, 1, 1, SMALL)])
+    inside = [(1, 1, [60.0 + 20 * n, 60.0, 15.0, 15.0], 0.9 - n / 10) for n in range(3)]
+    without, with_three = evaluate(truth, Detections.empty()), evaluate(truth, detected(*inside))
+    for evaluation in (without, with_three):
+        assert evaluation.counts["objects"] == 1
+        assert evaluation.counts["crowds"] == 1
+        assert (evaluation.per_class[0].objects, evaluation.per_class[0].crowds) == (1, 1)
+    # Three detections in the crowd are neither right nor wrong: the one object found last still gives AP 1.
+    found = evaluate(truth, detected(*inside, (1, 1, SMALL, 0.1)))
+    assert found.numbers["AP"] == pytest.approx(1.0)
+    assert found.false_positives_per_image[0.05] == 0.0
+
+
+def test_classes_without_ground_truth_are_listed_and_count_in_no_mean() -> None:
+    truth = coco([annotation(1, 1, 3, SMALL)], categories={0: "things", 3: "spoon", 1: "cup"})
+    evaluation = evaluate(truth, detected((1, 3, SMALL, 0.9), (1, 1, SMALL, 0.99)))
+    assert evaluation.numbers["AP"] == pytest.approx(1.0)
+    assert [(entry.id, entry.has_ground_truth) for entry in evaluation.per_class] == [
+        (0, False),
+        (1, False),
+        (3, True),
+    ]
+    assert evaluation.per_class[1].numbers["AP"] is None
+    assert evaluation.per_class[2].numbers["AP"] == pytest.approx(1.0)
+    assert evaluation.as_json()["no_ground_truth"] == ["things", "cup"]
+    assert "no ground truth, kept out of the means: things, cup" in evaluation.table()
+
+
+def test_a_class_that_the_validation_file_lacks_is_shown_without_ground_truth() -> None:
+    truth = coco([annotation(1, 1, 90, SMALL), annotation(2, 2, 1, LARGE)], categories={90: "fork", 1: "cup"})
+    rows = detected((1, 90, SMALL, 0.9), (2, 1, LARGE, 0.8), (2, 5, LARGE, 0.99))
+    evaluation = evaluate(truth, rows, other_categories={1: "cup", 5: "spoon", 90: "fork"})
+    assert evaluation.numbers["AP"] == pytest.approx(1.0)
+    assert [(entry.name, entry.numbers["AP50"]) for entry in evaluation.per_class][1] == ("spoon", None)
+
+
+def test_ids_that_the_annotation_file_does_not_list_are_refused() -> None:
+    truth = coco([annotation(1, 1, 1, SMALL)])
+    with pytest.raises(UserError, match="category ids that the annotation file does not list: 2, 80"):
+        evaluate(truth, detected((1, 80, SMALL, 0.9), (1, 2, SMALL, 0.9)))
+    with pytest.raises(UserError, match="image ids that the annotation file does not list: 999"):
+        evaluate(truth, detected((999, 1, SMALL, 0.9)))
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(UserError, match="has the score nan"):
+        evaluate(coco([]), detected((1, 1, SMALL, float("nan"))))
+
+
+def test_an_annotation_id_of_zero_is_not_lost() -> None:
+    from_zero = coco([annotation(0, 1, 1, SMALL), annotation(1, 2, 1, LARGE)])
+    from_one = coco([annotation(1, 1, 1, SMALL), annotation(2, 2, 1, LARGE)])
+    rows = detected((1, 1, SMALL, 0.9), (2, 1, LARGE, 0.8))
+    assert evaluate(from_zero, rows).numbers == evaluate(from_one, rows).numbers
+    assert evaluate(from_zero, rows).numbers["AP"] == pytest.approx(1.0)
+
+
+def test_missing_crowd_flags_and_areas_are_filled_in() -> None:
+    bare = {"id": 1, "image_id": 1, "category_id": 1, "bbox": SMALL}
+    evaluation = evaluate(coco([bare]), detected((1, 1, SMALL, 0.9)))
+    assert evaluation.numbers["APs"] == pytest.approx(1.0)
+    assert evaluation.numbers["APl"] is None
+
+
+def test_the_annotated_area_decides_the_range() -> None:
+    evaluation = evaluate(coco([annotation(1, 1, 1, LARGE, area=100.0)]), detected((1, 1, LARGE, 0.9)))
+    assert evaluation.numbers["APs"] == pytest.approx(1.0)
+    assert evaluation.numbers["APl"] is None
+
+
+def test_images_that_could_not_be_predicted_stay_in_the_denominator() -> None:
+    truth = coco([annotation(1, 1, 1, SMALL), annotation(2, 2, 1, SMALL)])
+    rows = detected((1, 1, SMALL, 0.9))
+    assert not evaluate(truth, rows).partial
+    evaluation = evaluate(truth, rows, unevaluated_image_ids=[2, 2])
+    assert evaluation.partial
+    assert evaluation.unevaluated_image_ids == (2,)
+    assert evaluation.numbers["AR100"] == 0.5
+    assert "PARTIAL: 1 of 2 images" in evaluation.table()
+    assert evaluation.as_json()["partial"] is True
+    with pytest.raises(UserError, match="lists no image 5"):
+        evaluate(truth, rows, unevaluated_image_ids=[5])
+
+
+def test_a_saved_file_scores_what_the_detections_in_memory_score(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    truth = coco(
+        [annotation(n + 1, 1 + n % 4, (1, 3)[n % 2], random.uniform(5, 90, 4).tolist()) for n in range(30)], images=4
+    )
+    parts = []
+    for image in range(1, 5):
+        near = [entry for entry in truth["annotations"] if entry["image_id"] == image]
+        boxes = np.array([entry["bbox"] for entry in near]) + random.normal(0, 4, (len(near), 4))
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
+        scores = random.random(len(near)).astype(np.float32)
+        parts.append(Detections.from_image(image, corners, scores, [entry["category_id"] for entry in near]))
+    detections = Detections.concatenate(parts)
+    detections.save(tmp_path / "detections.json")
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    in_memory = evaluate(truth, detections)
+    assert 0 < (in_memory.numbers["AP"] or 0) < 1
+    from_files = evaluate(tmp_path / "truth.json", tmp_path / "detections.json")
+    assert from_files.numbers == in_memory.numbers
+    # Shards of several processes, in any order, with an image that a padding sampler repeated.
+    assert evaluate(truth, Detections.merge([parts[3], parts[1], parts[0], parts[2], parts[1]])).numbers == (
+        in_memory.numbers
+    )
+    assert evaluate(truth, Detections.concatenate(parts[::-1])).numbers == in_memory.numbers
+
+
+def test_masks_are_asked_for_only_where_they_are_needed() -> None:
+    truth = coco([annotation(4, 1, 1, SMALL, segmentation=[])])
+    rows = Detections.from_image(1, [[10, 10, 30, 30]], [0.9], [1], np.ones((1, 200, 200), bool))
+    assert evaluate(truth, rows).numbers["AP50"] == pytest.approx(1.0)
+    with pytest.raises(UserError, match="annotations have no mask, the first is annotation 4"):
+        evaluate(truth, rows, "segm")
+    with pytest.raises(UserError, match="these detections have no masks"):
+        evaluate(truth, detected((1, 1, SMALL, 0.9)), "segm")
+    with pytest.raises(UserError, match="neither bbox nor segm"):
+        evaluate(truth, rows, "keypoints")
+
+
+def test_ground_truth_made_once_can_be_scored_again_and_again() -> None:
+    content = coco([annotation(1, 1, 1, SMALL), annotation(2, 1, 1, LARGE)])
+    truth = GroundTruth.from_coco(content)
+    first, second = detected((1, 1, SMALL, 0.9)), detected((1, 1, LARGE, 0.9))
+    assert evaluate(truth, first).numbers == evaluate(content, first).numbers
+    assert evaluate(truth, second).numbers == evaluate(content, second).numbers
+    assert evaluate(truth, first).numbers == evaluate(content, first).numbers
+
+
+def test_precision_falls_as_recall_rises() -> None:
+    truth = coco([annotation(n, 1, 1, [30.0 * n, 5.0, 20.0, 20.0]) for n in range(1, 5)])
+    rows = [(1, 1, [30.0 * n, 5.0, 20.0, 20.0], 0.9 - n / 10) for n in (1, 3)]
+    evaluation = evaluate(truth, detected(rows[0], (1, 1, [150.0, 100.0, 20.0, 20.0], 0.75), rows[1]))
+    precision, score = evaluation.curves.precision[0, :, 0, 0], evaluation.curves.score[0, :, 0, 0]
+    # One of four found at score 0.8, a false alarm at 0.75, the second of four found at 0.6, no more after that.
+    assert precision[[0, 25, 26, 50, 51]] == pytest.approx([1, 1, 2 / 3, 2 / 3, 0])
+    assert score[[25, 26, 51]] == pytest.approx([0.8, 0.6, 0])
