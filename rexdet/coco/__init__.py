@@ -1,0 +1,1 @@
+"""COCO data without an engine: annotations, detections, the evaluation numbers, pictures, the embedded data set."""

@@ -1,0 +1,417 @@
+"""From the parsed JSON of an annotation file to a table of NumPy columns, with findings for what does not fit.
+
+Only the file itself is looked at here; what depends on the image files or on what the data is for is `mend`'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rexdet.coco import columns, segmentation
+from rexdet.coco.columns import Texts
+from rexdet.coco.findings import Finding, Findings
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class: its id in the annotation file and its name."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An annotation file in columns: I images in file order, N annotations grouped by image, in file order within one.
+
+    Entries that cannot be put in a row (an annotation of an unknown image, say) are left out; a finding refuses them.
+    """
+
+    image_ids: Ints  # (I,)
+    image_sizes: Ints  # (I, 2) width, height; 0 where the file does not say
+    name_data: npt.NDArray[np.uint8]  # file names in UTF-8, one after the other
+    name_offsets: Ints  # (I + 1,)
+    annotation_ids: Ints  # (N,)
+    image_rows: npt.NDArray[np.int32]  # (N,) row of the annotation's image
+    category_ids: Ints  # (N,)
+    boxes: npt.NDArray[np.float64]  # (N, 4) x, y, width, height in px
+    areas: npt.NDArray[np.float64]  # (N,) px²; NaN where the file has none
+    crowd: Bools  # (N,)
+    forms: npt.NDArray[np.uint8]  # (N,) one of segmentation's forms
+    mask_sizes: npt.NDArray[np.int32]  # (N, 2) height, width of run-length codes; 0 elsewhere
+    extents: npt.NDArray[np.float32]  # (N, 4) x0, y0, x1, y1 of the polygons; NaN without
+    polygon_areas: npt.NDArray[np.float64]  # (N,) px²; NaN without polygons
+    short_polygons: npt.NDArray[np.int32]  # (N,) polygons that are none
+    mask_data: npt.NDArray[np.uint8]  # segmentations as JSON, one after the other
+    mask_offsets: Ints  # (N + 1,)
+
+    @property
+    def names(self) -> Texts:
+        """The images' file names as the file writes them, UTF-8."""
+        return Texts(self.name_data, self.name_offsets)
+
+    @property
+    def masks(self) -> Texts:
+        """The annotations' segmentations as JSON text; empty where there is none."""
+        return Texts(self.mask_data, self.mask_offsets)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def read_table(content: dict[str, Any]) -> tuple[Table, tuple[Category, ...], tuple[Finding, ...]]:
+    """Turn a parsed COCO file into a `Table`, its classes sorted by id, and what was noticed on the way."""
+    findings = Findings()
+    categories = _read_categories(content["categories"], findings)
+    images = _read_images(content["images"], findings)
+    table = _read_annotations(content["annotations"], images, categories, findings)
+    return table, categories, findings.as_tuple()
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    ids: Ints
+    sizes: Ints
+    names: Texts
+
+
+def _objects(entries: Sequence[Any], kind: str, findings: Findings) -> list[dict[str, Any]]:
+    if set(map(type, entries)) <= {dict}:
+        return list(entries)
+    odd = [index for index, entry in enumerate(entries) if not isinstance(entry, dict)]
+    findings.add(
+        "refuse", f"{kind}-not-an-object", f"{{count}} {kind} entries are no JSON objects (positions {{first}})", odd
+    )
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _repeated(values: Ints) -> list[int]:
+    unique, counts = np.unique(values, return_counts=True)
+    return [int(value) for value in unique[counts > 1]]
+
+
+def _read_categories(entries: Sequence[Any], findings: Findings) -> tuple[Category, ...]:
+    objects = _objects(entries, "category", findings)
+    ids, good = columns.whole_numbers([entry.get("id") for entry in objects])
+    findings.add(
+        "refuse",
+        "category-id-invalid",
+        "{count} categories have no whole number as id: {first}",
+        [repr(objects[row].get("id"))[:40] for row in np.flatnonzero(~good)],
+    )
+    names = [entry.get("name") for entry in objects]
+    texts = [str(name).strip() if isinstance(name, (str, int, float)) else "" for name in names]
+    nameless = [int(number) for number, text, fine in zip(ids, texts, good, strict=True) if fine and not text]
+    findings.add("refuse", "category-name-missing", "{count} categories have no name: ids {first}", nameless)
+    categories = [
+        Category(int(number), text) for number, text, fine in zip(ids, texts, good, strict=True) if fine and text
+    ]
+    findings.add(
+        "refuse",
+        "category-id-twice",
+        "{count} category ids are used more than once: {first}",
+        _repeated(np.array([category.id for category in categories], np.int64)),
+    )
+    spelled = [category.name for category in categories]
+    findings.add(
+        "refuse",
+        "category-name-twice",
+        "{count} category names are used more than once, and classes are matched by name: {first}",
+        sorted({name for name in spelled if spelled.count(name) > 1}),
+    )
+    if not categories and not findings.as_tuple():
+        findings.add("refuse", "no-categories", "the file lists no categories", ["categories"])
+    return tuple(sorted(categories, key=lambda category: category.id))
+
+
+def _read_images(entries: Sequence[Any], findings: Findings) -> _Images:
+    objects = _objects(entries, "image", findings)
+    raw = [entry.get("id") for entry in objects]
+    ids, good = columns.whole_numbers(raw)
+    findings.add(
+        "refuse",
+        "image-id-invalid",
+        "{count} images have no whole number as id: {first}",
+        [repr(raw[row])[:40] for row in np.flatnonzero(~good)],
+    )
+    objects = [entry for entry, fine in zip(objects, good.tolist(), strict=True) if fine]
+    ids = ids[good]
+    _note_text_ids([value for value, fine in zip(raw, good.tolist(), strict=True) if fine], "image", findings)
+    findings.add("refuse", "image-id-twice", "{count} image ids are used more than once: {first}", _repeated(ids))
+    names = [entry.get("file_name") for entry in objects]
+    named = np.fromiter((isinstance(name, str) and bool(name.strip()) for name in names), bool, len(names))
+    findings.add("refuse", "file-name-missing", "{count} images have no file_name: ids {first}", ids[~named])
+    texts = [name if isinstance(name, str) else "" for name in names]
+    _refuse_repeated_names(texts, ids, findings)
+    sizes = _read_sizes(objects, ids, findings)
+    if not len(ids):
+        findings.add("refuse", "no-images", "the file lists no images", ["images"])
+    return _Images(ids, sizes, Texts.pack([text.encode("utf-8", "surrogatepass") for text in texts]))
+
+
+def _note_text_ids(values: Sequence[Any], kind: str, findings: Findings) -> None:
+    if str not in set(map(type, values)):
+        return
+    texts = [value for value in values if isinstance(value, str)]
+    findings.add(
+        "accept",
+        f"{kind}-id-is-text",
+        f"{{count}} {kind} ids are written as text and read as numbers: {{first}}",
+        texts,
+    )
+
+
+def _refuse_repeated_names(names: Sequence[str], ids: Ints, findings: Findings) -> None:
+    if len(set(names)) == len(names):
+        return
+    seen: dict[str, int] = {}
+    twice = [
+        f"{name} (images {seen[name]} and {number})"
+        for name, number in zip(names, ids.tolist(), strict=True)
+        if seen.setdefault(name, number) != number and name
+    ]
+    findings.add("refuse", "file-name-twice", "{count} images repeat another image's file name: {first}", twice)
+
+
+def _read_sizes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> Ints:
+    sizes = np.zeros((len(objects), 2), np.int64)
+    bad = np.zeros(len(objects), bool)
+    for side, key in enumerate(("width", "height")):
+        values = [entry.get(key) for entry in objects]
+        numbers, good = columns.whole_numbers(values)
+        absent = np.fromiter((value is None for value in values), bool, len(values))
+        bad |= ~absent & (~good | (numbers <= 0) | (numbers > 1_000_000))
+        sizes[:, side] = numbers
+    findings.add(
+        "refuse", "image-size-invalid", "{count} images have a width or height that is no size: ids {first}", ids[bad]
+    )
+    sizes[bad | (sizes == 0).any(axis=1)] = 0
+    return sizes
+
+
+def _read_annotations(
+    entries: Sequence[Any], images: _Images, categories: tuple[Category, ...], findings: Findings
+) -> Table:
+    objects = _objects(entries, "annotation", findings)
+    ids = _annotation_ids(objects, findings)
+    image_rows, of_known_image = _image_rows(objects, ids, images, findings)
+    category_ids, of_known_category = _category_ids(objects, ids, image_rows, images, categories, findings)
+    boxes, box_fits = _boxes(objects, ids, findings)
+    crowd, crowd_fits = _crowd(objects, ids, findings)
+    areas = _areas(objects, ids, findings)
+    values: list[Any] = [entry.get("segmentation") for entry in objects]
+    forms = np.fromiter(map(segmentation.form_of, values), np.uint8, len(values))
+    summary = segmentation.polygon_summary(values, forms)
+    forms[summary.invalid] = segmentation.INVALID
+    _mask_findings(forms, ids, findings)
+    mask_sizes = np.zeros((len(values), 2), np.int64)
+    for row in np.flatnonzero((forms == segmentation.RUNS) | (forms == segmentation.RUN_STRING)):
+        mask_sizes[row] = values[row]["size"]
+
+    usable = of_known_image & of_known_category & box_fits & crowd_fits & (forms != segmentation.INVALID)
+    order = np.flatnonzero(usable)
+    order = order[np.argsort(image_rows[order], kind="stable")]
+    if len(order) == len(values) and (np.diff(order) == 1).all():
+        kept_values = values
+    else:
+        kept_values = [values[row] for row in order.tolist()]
+    masks = Texts.pack([orjson.dumps(value) if value else b"" for value in kept_values])
+    return Table(
+        image_ids=images.ids,
+        image_sizes=images.sizes,
+        name_data=images.names.data,
+        name_offsets=images.names.offsets,
+        annotation_ids=ids[order],
+        image_rows=image_rows[order].astype(np.int32),
+        category_ids=category_ids[order],
+        boxes=boxes[order],
+        areas=areas[order],
+        crowd=crowd[order],
+        forms=forms[order],
+        mask_sizes=mask_sizes[order].astype(np.int32),
+        extents=summary.extents[order],
+        polygon_areas=summary.areas[order],
+        short_polygons=summary.short[order],
+        mask_data=masks.data,
+        mask_offsets=masks.offsets,
+    )
+
+
+def _annotation_ids(objects: list[dict[str, Any]], findings: Findings) -> Ints:
+    raw = [entry.get("id") for entry in objects]
+    ids, good = columns.whole_numbers(raw)
+    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    findings.add(
+        "refuse",
+        "annotation-id-invalid",
+        "{count} annotations have an id that is no whole number: {first}",
+        [repr(raw[row])[:40] for row in np.flatnonzero(~good & ~absent)],
+    )
+    findings.add(
+        "refuse", "annotation-id-twice", "{count} annotation ids are used more than once: {first}", _repeated(ids[good])
+    )
+    missing = np.flatnonzero(~good)
+    ids[missing] = np.arange(len(missing)) + max(int(ids[good].max(initial=0)), 0) + 1
+    findings.add(
+        "accept",
+        "annotation-id-missing",
+        "{count} annotations have no id and are numbered from {first} on",
+        ids[absent][:1],
+        count=int(absent.sum()),
+    )
+    return ids
+
+
+def _image_rows(objects: list[dict[str, Any]], ids: Ints, images: _Images, findings: Findings) -> tuple[Ints, Bools]:
+    raw = [entry.get("image_id") for entry in objects]
+    numbers, good = columns.whole_numbers(raw)
+    _note_text_ids(raw, "annotation-image", findings)
+    order = np.argsort(images.ids, kind="stable")
+    ordered = images.ids[order]
+    places = np.searchsorted(ordered, numbers)
+    known = np.zeros(len(raw), bool)
+    inside = places < len(ordered)
+    known[inside] = ordered[places[inside]] == numbers[inside]
+    known &= good
+    rows = np.zeros(len(raw), np.int64)
+    rows[known] = order[places[known]]
+    unknown = np.flatnonzero(~known)
+    findings.add(
+        "refuse",
+        "image-unknown",
+        "{count} annotations belong to images that the file does not list: {first}",
+        [f"annotation {ids[row]} of image {str(raw[row])[:40]}" for row in unknown[:16]],
+        count=len(unknown),
+    )
+    return rows, known
+
+
+def _category_ids(
+    objects: list[dict[str, Any]],
+    ids: Ints,
+    image_rows: Ints,
+    images: _Images,
+    categories: tuple[Category, ...],
+    findings: Findings,
+) -> tuple[Ints, Bools]:
+    raw = [entry.get("category_id") for entry in objects]
+    numbers, good = columns.whole_numbers(raw)
+    missing = np.flatnonzero(~good)
+    findings.add(
+        "refuse",
+        "category-id-missing",
+        "{count} annotations have no category_id that is a whole number: annotations {first}",
+        ids[missing],
+    )
+    listed = np.array([category.id for category in categories], np.int64)
+    strangers = np.flatnonzero(good & ~np.isin(numbers, listed))
+    uses: dict[int, int] = {}
+    for number in numbers[strangers].tolist():
+        uses[number] = uses.get(number, 0) + 1
+    if len(strangers):
+        row = int(strangers[0])
+        name = images.names[int(image_rows[row])].decode("utf-8", "replace") if len(images.ids) else ""
+        known = ", ".join(map(str, listed[:12])) + (", …" if len(listed) > 12 else "")
+        spelled = ", ".join(f"{number} ({count} times)" for number, count in list(uses.items())[:5])
+        findings.add(
+            "refuse",
+            "category-unknown",
+            f"{{count}} annotations use category ids that the file does not list: {spelled}; first annotation "
+            f"{ids[row]} on image {name}; known ids {known}",
+            [int(ids[row]) for row in strangers[:16]],
+            count=len(strangers),
+        )
+    return numbers, good & np.isin(numbers, listed)
+
+
+def _boxes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tuple[npt.NDArray[np.float64], Bools]:
+    raw = [entry.get("bbox") for entry in objects]
+    boxes, good = columns.boxes(raw)
+    where = _whereabouts(objects, ids)
+    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    finite = np.isfinite(boxes).all(axis=1)
+    negative = good & finite & (boxes[:, 2:] < 0).any(axis=1)
+    for code, bad, clause in (
+        ("box-missing", absent, "have no bbox"),
+        ("box-invalid", ~absent & ~good, "have a bbox that is not four numbers [x, y, width, height]"),
+        ("box-not-finite", good & ~finite, "have a bbox with NaN or infinity in it"),
+        ("box-negative", negative, "have a bbox of negative width or height"),
+    ):
+        rows = np.flatnonzero(bad)
+        findings.add(
+            "refuse", code, f"{{count}} annotations {clause}: {{first}}", [where(row) for row in rows[:16]], len(rows)
+        )
+    return boxes, good & finite & ~negative
+
+
+def _whereabouts(objects: list[dict[str, Any]], ids: Ints) -> Any:
+    def where(row: int) -> str:
+        return f"annotation {ids[row]} of image {str(objects[row].get('image_id'))[:40]}"
+
+    return where
+
+
+def _crowd(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tuple[Bools, Bools]:
+    raw = [entry.get("iscrowd") for entry in objects]
+    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    numbers, good = columns.whole_numbers([int(value) if type(value) is bool else value for value in raw])
+    wrong = ~absent & (~good | ~np.isin(numbers, (0, 1)))
+    findings.add(
+        "refuse", "iscrowd-invalid", "{count} annotations have an iscrowd that is not 0 or 1: {first}", ids[wrong]
+    )
+    findings.add(
+        "accept", "iscrowd-missing", "{count} annotations have no iscrowd: taken as 0 (first {first})", ids[absent]
+    )
+    return (numbers == 1) & good, ~wrong
+
+
+def _areas(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> npt.NDArray[np.float64]:
+    raw = [entry.get("area") for entry in objects]
+    areas = columns.real_numbers(raw)
+    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    wrong = ~absent & (~np.isfinite(areas) | (areas < 0))
+    findings.add(
+        "accept", "area-missing", "{count} annotations have no area: the box's is taken (first {first})", ids[absent]
+    )
+    findings.add(
+        "mend",
+        "area-invalid",
+        "{count} annotations have an area that is no size: computed anew (first {first})",
+        ids[wrong],
+    )
+    areas[~np.isfinite(areas)] = np.nan
+    return areas
+
+
+def _mask_findings(forms: npt.NDArray[np.uint8], ids: Ints, findings: Findings) -> None:
+    for form, action, code, clause in (
+        (
+            segmentation.INVALID,
+            "refuse",
+            "segmentation-invalid",
+            "have a segmentation that is neither polygons nor a run-length code",
+        ),
+        (
+            segmentation.FLAT,
+            "mend",
+            "segmentation-flat",
+            "have one flat list of numbers as segmentation: read as one polygon",
+        ),
+        (
+            segmentation.PAIRS,
+            "mend",
+            "segmentation-point-pairs",
+            "have a list of [x, y] pairs as segmentation: read as one polygon",
+        ),
+    ):
+        findings.add(action, code, f"{{count}} annotations {clause} (first {{first}})", ids[forms == form])
