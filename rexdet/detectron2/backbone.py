@@ -1,0 +1,131 @@
+"""Our networks as detectron2 backbones, and the three builders that configs name in MODEL.BACKBONE.NAME."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone import FPN
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from torch import nn
+
+from rexdet import nets
+from rexdet.detectron2.config import FPN_BUILDER, PLAIN_BUILDER, RETINANET_BUILDER, BackboneSettings, read_settings
+from rexdet.detectron2.levels import (
+    check_heads,
+    describes_a_detector,
+    neck_features,
+    refuse_rebuilt_stages,
+    wanted_features,
+)
+from rexdet.detectron2.networks import create_network
+from rexdet.detectron2.start import Start, choose_freezing, choose_norm, find_start, load_start
+from rexdet.errors import UserError
+
+
+class RexDetBackbone(nets.Backbone, Backbone):
+    """A network of ours as a detectron2 backbone.
+
+    (B, 3, H, W) -> {"res2": (B, C2, ceil(H/4), ceil(W/4)), ...} for any H and W. Parameters keep the names that they
+    have in the network. Arguments as in rexdet.nets.Backbone.
+    """
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each feature map, in the order of `out_features`."""
+        return {
+            name: ShapeSpec(channels=feature.channels, stride=feature.stride) for name, feature in self.features.items()
+        }
+
+
+def make_backbone(
+    settings: BackboneSettings, out_features: tuple[str, ...], *, norm: str, freeze_at: int, in_channels: int = 3
+) -> RexDetBackbone:
+    """A backbone with random weights.
+
+    Raises UserError for an unknown network, argument or feature, and a freeze_at outside 0 to 5.
+    """
+    network = create_network(settings, norm=norm, in_channels=in_channels)
+    try:
+        return RexDetBackbone(
+            network,
+            out_features,
+            freeze_at=freeze_at,
+            activation_checkpointing=settings.activation_checkpointing,
+        )
+    except ValueError as error:
+        raise UserError(str(error), f"the backbone {settings.network}") from error
+
+
+def build_rexdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
+    """The backbone that MODEL.REXDET describes, its weights loaded, without a neck.
+
+    Raises UserError for whatever cannot work as it is written; the message names the key and what to write.
+    """
+    return _build(cfg, input_shape)
+
+
+def build_rexdet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """That backbone under a feature pyramid with one level pooled on top (p6): for R-CNN detectors.
+
+    Source of the pyramid: Lin et al., arXiv 1612.03144, as detectron2 builds it. Neck widths follow the network.
+    """
+    bottom_up = _build(cfg, input_shape)
+    names = neck_features(cfg, bottom_up.features)
+    top = LastLevelMaxPool()
+    # detectron2 says p5 here; the last level has another number where the pyramid ends earlier.
+    top.in_feature = f"p{_level(bottom_up, names[-1])}"
+    return _pyramid(cfg, bottom_up, names, top)
+
+
+def build_retinanet_rexdet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """That backbone under a feature pyramid with two levels convolved from its last map (p6, p7): for RetinaNet.
+
+    Source of the two levels: Lin et al., arXiv 1708.02002, Sec. 4, as detectron2 builds them.
+    """
+    bottom_up = _build(cfg, input_shape)
+    names = neck_features(cfg, bottom_up.features)
+    top = LastLevelP6P7(bottom_up.features[names[-1]].channels, cfg.MODEL.FPN.OUT_CHANNELS, in_feature=names[-1])
+    return _pyramid(cfg, bottom_up, names, top)
+
+
+def register_builders() -> None:
+    """Put the three builders into detectron2's registry; harmless twice."""
+    for name, builder in (
+        (PLAIN_BUILDER, build_rexdet_backbone),
+        (FPN_BUILDER, build_rexdet_fpn_backbone),
+        (RETINANET_BUILDER, build_retinanet_rexdet_fpn_backbone),
+    ):
+        if name not in BACKBONE_REGISTRY:
+            BACKBONE_REGISTRY._do_register(name, builder)
+
+
+def _build(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
+    settings = read_settings(cfg)
+    start: Start = find_start(cfg, settings)
+    backbone = make_backbone(
+        settings,
+        wanted_features(cfg, settings),
+        norm=choose_norm(settings, start),
+        freeze_at=choose_freezing(cfg.MODEL.BACKBONE.FREEZE_AT, settings, start),
+        in_channels=input_shape.channels,
+    )
+    if describes_a_detector(cfg):
+        refuse_rebuilt_stages(cfg)
+        check_heads(cfg, backbone.features)
+    load_start(backbone, cfg, settings, start)
+    return backbone
+
+
+def _level(bottom_up: RexDetBackbone, feature: str) -> int:
+    return bottom_up.features[feature].stride.bit_length() - 1
+
+
+def _pyramid(cfg: CfgNode, bottom_up: RexDetBackbone, names: list[str], top: nn.Module) -> FPN:
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=names,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=top,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
