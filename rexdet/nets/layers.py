@@ -31,7 +31,18 @@ class BatchNorm2d(nn.BatchNorm2d):
         if x.numel() == self.num_features:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         if not self.updates_statistics:
-            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            # Copies take the update: without any, autograd would save fewer tensors than the first pass did.
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(
+                x,
+                None if mean is None else mean.clone(),
+                None if variance is None else variance.clone(),
+                self.weight,
+                self.bias,
+                True,
+                0.0,
+                self.eps,
+            )
         return super().forward(x)
 
 
