@@ -144,13 +144,10 @@ def check_sha256(wheel: Path, expected: str = SOURCE_SHA256) -> None:
     try:
         actual = hashlib.sha256(wheel.read_bytes()).hexdigest()
     except OSError as error:
-        raise SetupError(
-            f"{wheel}: cannot be read ({error.strerror}); give the path of {SOURCE_FILE}"
-        ) from None
+        raise SetupError(f"{wheel}: cannot be read ({error.strerror}); give the path of {SOURCE_FILE}") from None
     if actual != expected:
         raise SetupError(
-            f"{wheel}: its SHA-256 is {actual}, not {expected}; nothing was installed, "
-            f"fetch {SOURCE_FILE} again"
+            f"{wheel}: its SHA-256 is {actual}, not {expected}; nothing was installed, fetch {SOURCE_FILE} again"
         )
 
 
@@ -188,9 +185,7 @@ def official_files(
             elif _may_be_left_out(name):
                 left_out.append(name)
             else:
-                raise SetupError(
-                    f"{wheel}: holds {name}, which the official package does not; nothing was installed"
-                )
+                raise SetupError(f"{wheel}: holds {name}, which the official package does not; nothing was installed")
     for name, blob in file_list.items():
         if name not in files:
             raise SetupError(f"{wheel}: {name} is missing; nothing was installed")
@@ -351,12 +346,8 @@ def build(folder: Path, wheel: Path | None) -> tuple[Path, int, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument(
-        "--wheel", type=Path, metavar="FILE", help=f"{SOURCE_FILE}, fetched by hand (offline)"
-    )
-    parser.add_argument(
-        "--build-only", type=Path, metavar="DIR", help="write the wheel to DIR, install nothing"
-    )
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"{SOURCE_FILE}, fetched by hand (offline)")
+    parser.add_argument("--build-only", type=Path, metavar="DIR", help="write the wheel to DIR, install nothing")
     parsed = parser.parse_args(arguments)
     try:
         if parsed.build_only:
