@@ -42,7 +42,7 @@ def accumulate(
     """Sort the detections of each class over all images and walk down its scores.
 
     category: (D,) class row of each grouped detection, ascending; scores: (D,); outside: (D, A), whether its own area
-    lies outside the range. Equal scores stay in the order of images, then of detections.
+    lies outside the range.
     """
     classes = len(positives)
     shape = (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), classes, len(AREA_RANGES))
@@ -52,8 +52,7 @@ def accumulate(
         np.full((shape[0], classes, shape[3], len(DETECTION_LIMITS)), np.nan),
         positives,
     )
-    by_score = np.argsort(-scores, kind="stable")
-    order = by_score[np.argsort(category[by_score], kind="stable")]
+    order = grouped.by_class
     matchable = np.full(len(order), -1, np.intp)  # place among the matches of those that are there, in score order
     matchable[matches.position] = np.arange(len(matches.position))
     matchable = matchable[order]
@@ -104,13 +103,15 @@ def _class_curves(
     wrong_until = np.cumsum(wrong, axis=0) + plainly_wrong_before[:, :, None]
     # Only a right detection raises the recall, so the curve has one point for each: row n holds the precision at
     # the n-th right one, then, from the end, the best that follows.
-    where, area, threshold = np.nonzero(right)
-    nth = right_until[where, area, threshold]
+    columns = right.shape[1] * right.shape[2]
+    right_ones = np.flatnonzero(right)
+    nth = right_until.reshape(-1)[right_ones]
+    point = nth * columns + right_ones % columns
     best = np.zeros((int(positives.max(initial=0)) + 1, *right.shape[1:]))
-    best[nth, area, threshold] = nth / (wrong_until[where, area, threshold] + nth + np.spacing(1))
+    best.reshape(-1)[point] = nth / (wrong_until.reshape(-1)[right_ones] + nth + np.spacing(1))
     best = np.maximum.accumulate(best[::-1], axis=0)[::-1]
     score = np.zeros_like(best)
-    score[nth, area, threshold] = scores[where]
+    score.reshape(-1)[point] = scores[right_ones // columns]
     score[0] = highest_score
     for area_row in counted:
         total = positives[area_row]

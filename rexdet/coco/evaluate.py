@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexdet.coco.accumulate import DETECTION_LIMITS, Curves, accumulate
+from rexdet.coco.annotations import CocoDataset
 from rexdet.coco.detections import Detections, read_detections
 from rexdet.coco.ground_truth import GroundTruth, ListedCategory, read_ground_truth
 from rexdet.coco.matching import (
@@ -81,7 +82,8 @@ class Evaluation:
         detections.
     unevaluated_image_ids: images that could not be predicted. They stay in the denominator: their objects count as
         missed.
-    mendable: what cleaning the annotation file would mend (finding -> how many); it is scored as it stands.
+    filled_in, mendable: what the annotation file lacks and what cleaning it would mend (finding -> how many); it is
+        scored as it stands.
     curves: precision and recall, class by class.
     """
 
@@ -90,6 +92,7 @@ class Evaluation:
     per_class: tuple[ClassEvaluation, ...]
     counts: dict[str, int]
     unevaluated_image_ids: tuple[int, ...]
+    filled_in: dict[str, int]
     mendable: dict[str, int]
     curves: Curves
     _unmatched_scores: NDArray[np.float64]
@@ -125,7 +128,7 @@ class Evaluation:
 
 
 def evaluate(
-    dataset: Any,
+    dataset: GroundTruth | CocoDataset | dict[str, Any] | str | os.PathLike[str],
     detections: Detections | str | os.PathLike[str],
     iou_type: str = "bbox",
     *,
@@ -134,8 +137,8 @@ def evaluate(
 ) -> Evaluation:
     """Score detections against annotated images.
 
-    dataset: a `CocoDataset`, a `GroundTruth` (cheapest when the same images are scored again and again), the path of
-        an annotation file, or its content as a dictionary.
+    dataset: a `CocoDataset` read with `purpose="evaluate"`, a `GroundTruth` (cheapest when the same images are scored
+        again and again), the path of an annotation file, or its content as a dictionary.
     detections: `Detections`, or the path of a COCO results file.
     iou_type: "bbox" or "segm". For masks, a detection's area range is decided by its mask's area.
     unevaluated_image_ids: images that could not be predicted; the result is marked partial.
@@ -159,7 +162,7 @@ def evaluate(
 
     image, category = _rows(detections, truth, categories)
     annotation_category = np.searchsorted(_ids(categories), truth.category_ids)[truth.annotation_category]
-    grouped = group_detections(category * len(truth.image_ids) + image, detections.scores)
+    grouped = group_detections(image, category, detections.scores, len(truth.image_ids))
     outside = outside_ranges(_detection_areas(detections, iou_type)[grouped.rows])
     ignored = outside_ranges(truth.areas) | truth.crowd[:, None]
     matches = match(
@@ -177,6 +180,7 @@ def evaluate(
         per_class=_per_class(categories, curves, annotation_category, truth, category),
         counts=_counts(truth, detections, grouped),
         unevaluated_image_ids=_listed_images(truth, unevaluated_image_ids),
+        filled_in=dict(truth.filled_in),
         mendable=dict(truth.mendable),
         curves=curves,
         _unmatched_scores=_unmatched_scores(detections.scores[grouped.rows], matches),
@@ -245,17 +249,21 @@ def _count_positives(
     return np.stack([np.bincount(annotation_category[~column], minlength=classes) for column in ignored.T], axis=1)
 
 
-def _numbers(curves: Curves, classes: slice = slice(None)) -> dict[str, float | None]:
-    """The 12 numbers over some classes: each a mean over all that has ground truth."""
+def _values(curves: Curves, key: str) -> NDArray[np.float64]:
+    """What one of the 12 numbers is the mean of: (..., K), NaN for a class without ground truth in that range."""
+    kind, threshold, area, limit = _NUMBERS[key]
+    column = list(AREA_RANGES).index(area)
+    if kind == "precision":
+        values = curves.precision[..., column]
+    else:
+        values = curves.recall[..., column, DETECTION_LIMITS.index(limit)]
+    return values if threshold is None else values[threshold]
+
+
+def _numbers(curves: Curves) -> dict[str, float | None]:
     numbers: dict[str, float | None] = {}
-    for key, (kind, threshold, area, limit) in _NUMBERS.items():
-        column = list(AREA_RANGES).index(area)
-        if kind == "precision":
-            values = curves.precision[:, :, classes, column]
-        else:
-            values = curves.recall[:, classes, column, DETECTION_LIMITS.index(limit)]
-        if threshold is not None:
-            values = values[threshold]
+    for key in KEYS:
+        values = _values(curves, key)
         values = values[~np.isnan(values)]
         numbers[key] = float(values.mean()) if len(values) else None
     return numbers
@@ -270,6 +278,11 @@ def _per_class(
 ) -> tuple[ClassEvaluation, ...]:
     crowds = np.bincount(annotation_category[truth.crowd], minlength=len(categories))
     detected = np.bincount(category, minlength=len(categories))
+    # A class has a whole curve or none, so that its means need no sifting.
+    means = {
+        key: values.reshape(-1, len(categories)).mean(axis=0).tolist()
+        for key, values in ((key, _values(curves, key)) for key in KEYS)
+    }
     return tuple(
         ClassEvaluation(
             entry.id,
@@ -277,7 +290,7 @@ def _per_class(
             int(curves.positives[row, 0]),
             int(crowds[row]),
             int(detected[row]),
-            _numbers(curves, slice(row, row + 1)),
+            {key: None if np.isnan(means[key][row]) else means[key][row] for key in KEYS},
         )
         for row, entry in enumerate(categories)
     )

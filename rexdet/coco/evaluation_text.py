@@ -41,11 +41,16 @@ def _class_table(evaluation: Evaluation) -> str:
     return tabulate(rows, ["id", "class", "objects", "detections", *columns, ""], disable_numparse=True)
 
 
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
 def _remarks(evaluation: Evaluation) -> list[str]:
     counts = evaluation.counts
     kind = "box" if evaluation.iou_type == "bbox" else "mask"
-    images = f"{counts['images']} images ({counts['images_without_objects']} without objects)"
-    boxes = f"{counts['objects']} objects, {counts['crowds']} crowd regions, {counts['detections']} detections"
+    images = f"{_number(counts['images'], 'image')} ({counts['images_without_objects']} without objects)"
+    others = (("objects", "object"), ("crowds", "crowd region"), ("detections", "detection"))
+    boxes = ", ".join(_number(counts[key], name) for key, name in others)
     lines = [f"{kind} AP, percent; {images}, {boxes}"]
     if counts["detections_beyond_100"]:
         lines.append(f"{counts['detections_beyond_100']} detections beyond 100 an image and class are not scored")
@@ -65,6 +70,11 @@ def _remarks(evaluation: Evaluation) -> list[str]:
             f"PARTIAL: {len(evaluation.unevaluated_image_ids)} of {counts['images']} images could not be predicted; "
             "their objects count as missed"
         )
+    if evaluation.filled_in:
+        lines.append(
+            "filled in, iscrowd as 0 and area from the box: "
+            + ", ".join(f"{count} × {name}" for name, count in evaluation.filled_in.items())
+        )
     if evaluation.mendable:
         lines.append(
             "scored as annotated; cleaning would mend "
@@ -82,6 +92,7 @@ def evaluation_json(evaluation: Evaluation, *, per_class: bool = False) -> dict[
         "partial": evaluation.partial,
         "unevaluated_image_ids": list(evaluation.unevaluated_image_ids),
         "no_ground_truth": [entry.name for entry in evaluation.per_class if not entry.has_ground_truth],
+        "filled_in": dict(evaluation.filled_in),
         "mendable": dict(evaluation.mendable),
     }
     if evaluation.counts["objects"] == 0:

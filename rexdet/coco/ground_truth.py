@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rexdet.coco.annotations import CocoDataset, read_annotations
+from rexdet.coco.findings import Finding
 from rexdet.errors import UserError
 
 
@@ -33,9 +33,11 @@ class GroundTruth:
     annotation_image: int64 (G,), row into `image_ids`; annotation_category: int64 (G,), row into `categories`.
     boxes: float64 (G, 4), x, y, width, height in pixels, as annotated. areas: float64 (G,), as annotated (square
         pixels; it decides the area range); crowd: bool (G,).
-    segmentations: G entries (polygons, or a run-length code of either form, or None).
+    segmentations: gives G entries (polygons, or a run-length code of either form, or None) when masks are needed.
     annotation_ids: int64 (G,), for messages alone: matching never looks at them, so an id 0 is lost nowhere.
-    source: the file, for messages. mendable: findings that cleaning the file would mend, and how many of each.
+    source: the file, for messages.
+    filled_in: what was missing and is filled in, and how often. mendable: what cleaning the file would mend, and how
+        often; it is scored as it stands.
     """
 
     image_ids: NDArray[np.int64]
@@ -46,9 +48,10 @@ class GroundTruth:
     boxes: NDArray[np.float64]
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
-    segmentations: Sequence[Any]
+    segmentations: Callable[[], Sequence[Any]]
     annotation_ids: NDArray[np.int64]
     source: str = ""
+    filled_in: dict[str, int] = field(default_factory=dict)
     mendable: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -90,9 +93,49 @@ class GroundTruth:
                 np.float64,
             ),
             crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in annotations], np.bool_),
-            segmentations=[entry.get("segmentation") for entry in annotations],
+            segmentations=lambda: [entry.get("segmentation") for entry in annotations],
             annotation_ids=np.array([entry.get("id", 0) for entry in annotations], np.int64),
             source=source,
+            filled_in={
+                f"{key}-missing": missing
+                for key in ("iscrowd", "area")
+                if (missing := sum(entry.get(key) is None for entry in annotations))
+            },
+        )
+
+    @classmethod
+    def from_dataset(cls, dataset: CocoDataset) -> GroundTruth:
+        """From a data set that was read with `purpose="evaluate"`.
+
+        Raises ValueError for one that was mended for training, and UserError where a finding refuses it.
+        """
+        if dataset.purpose != "evaluate":
+            raise ValueError(
+                f'ground truth is scored as it stands: read it with purpose="evaluate", not {dataset.purpose}'
+            )
+        dataset.raise_if_refused()
+        order = np.argsort(dataset.image_ids, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        categories = tuple(ListedCategory(category.id, category.name) for category in dataset.categories)
+        ids = np.array([category.id for category in categories], np.int64)
+        counted = {action: _counted(dataset.findings, action) for action in ("accept", "mend")}
+        return cls(
+            image_ids=np.asarray(dataset.image_ids)[order],
+            image_sizes=np.asarray(dataset.image_sizes)[order, ::-1],
+            categories=categories,
+            annotation_image=np.repeat(place, np.diff(dataset.annotation_starts)),
+            annotation_category=np.searchsorted(ids, dataset.category_ids).astype(np.int64),
+            boxes=np.asarray(dataset.boxes),
+            areas=np.asarray(dataset.areas),
+            crowd=np.asarray(dataset.crowd),
+            segmentations=lambda: [
+                annotation.segmentation for index in range(len(dataset)) for annotation in dataset.annotations(index)
+            ],
+            annotation_ids=np.asarray(dataset.annotation_ids),
+            source=str(dataset.path),
+            filled_in={code: count for code, count in counted["accept"].items() if code in _FILLED_IN},
+            mendable=counted["mend"],
         )
 
     @cached_property
@@ -103,7 +146,8 @@ class GroundTruth:
         """
         from pycocotools import mask as mask_tools
 
-        without = [row for row, shape in enumerate(self.segmentations) if not shape]
+        shapes = self.segmentations()
+        without = [row for row, shape in enumerate(shapes) if not shape]
         if without:
             raise UserError(
                 f"{len(without)} of {len(self)} annotations have no mask, the first is annotation "
@@ -112,8 +156,8 @@ class GroundTruth:
                 "evaluate boxes (bbox), or give annotations with a segmentation each",
             )
         masks = []
-        for shape, image in zip(self.segmentations, self.annotation_image.tolist(), strict=True):
-            height, width = self.image_sizes[image].tolist()
+        for row, shape in enumerate(shapes):
+            height, width = self.image_sizes[self.annotation_image[row]].tolist()
             if isinstance(shape, list):
                 masks.append(mask_tools.merge(mask_tools.frPyObjects(shape, height, width)))
             elif isinstance(shape["counts"], list):
@@ -123,12 +167,23 @@ class GroundTruth:
         return masks
 
 
-def read_ground_truth(dataset: Any) -> GroundTruth:
-    """Ground truth from a `GroundTruth` (as it is), a `CocoDataset`, a path, or an annotation file's content."""
+# Findings of `read_annotations` about what evaluation fills in.
+_FILLED_IN = ("iscrowd-missing", "area-missing")
+
+
+def _counted(findings: Iterable[Finding], action: str) -> dict[str, int]:
+    return {finding.code: finding.count for finding in findings if finding.action == action}
+
+
+def read_ground_truth(dataset: GroundTruth | CocoDataset | dict[str, Any] | str | os.PathLike[str]) -> GroundTruth:
+    """Ground truth from a `GroundTruth` (as it is), a `CocoDataset`, a path, or an annotation file's content.
+
+    Raises UserError for a file that cannot be read or that a finding refuses.
+    """
     if isinstance(dataset, GroundTruth):
         return dataset
     if isinstance(dataset, dict):
         return GroundTruth.from_coco(dataset)
     if isinstance(dataset, str | os.PathLike):
-        return GroundTruth.from_coco(json.loads(Path(dataset).read_text(encoding="utf-8")), str(dataset))
-    return GroundTruth.from_coco(dataset.to_coco(), str(dataset.path))
+        return GroundTruth.from_dataset(read_annotations(dataset, purpose="evaluate"))
+    return GroundTruth.from_dataset(dataset)

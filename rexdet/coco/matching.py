@@ -46,11 +46,13 @@ class GroupedDetections:
 
     rows: (D,) which detection. group: (D,) class row * number of images + image row, ascending. rank: (D,) 0 for the
     most certain of its group.
+    by_class: (D,) the places of these, sorted by class, then by falling score, then by image, then by row.
     """
 
     rows: NDArray[np.intp]
     group: NDArray[np.int64]
     rank: NDArray[np.intp]
+    by_class: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,21 @@ def outside_ranges(areas: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (areas[:, None] < lowest) | (areas[:, None] > highest)
 
 
-def group_detections(group: NDArray[np.int64], scores: NDArray[np.float64]) -> GroupedDetections:
-    """Sort (N,) detections by group, then falling score, then row, and keep the first 100 of each group."""
-    by_score = np.argsort(-scores, kind="stable")
-    rows = by_score[np.argsort(group[by_score], kind="stable")]
-    sorted_group = group[rows]
-    rank = _rank_in_run(sorted_group)
+def group_detections(
+    image: NDArray[np.int64], category: NDArray[np.int64], scores: NDArray[np.float64], images: int
+) -> GroupedDetections:
+    """Group (N,) detections of (N,) image rows and (N,) class rows, and keep the first 100 of each group."""
+    by_image = _stable_order(image)
+    by_score = by_image[np.argsort(-scores[by_image], kind="stable")]
+    group = category * images + image
+    rows = by_score[_stable_order(group[by_score])]
+    rank = _rank_in_run(group[rows])
     kept = rank < MOST_DETECTIONS
-    return GroupedDetections(rows[kept], sorted_group[kept], rank[kept])
+    rows = rows[kept]
+    place = np.full(len(scores), -1, np.intp)
+    place[rows] = np.arange(len(rows))
+    by_class = place[by_score[_stable_order(category[by_score])]]
+    return GroupedDetections(rows, group[rows], rank[kept], by_class[by_class >= 0])
 
 
 def match(
@@ -99,14 +108,15 @@ def match(
     position, first_pair = np.unique(detection, return_index=True)
     pairs = len(detection)
     # Pairs in one total order (overlap, then order in the file): of several pairs the one with the highest number wins.
+    # Pairs with annotations that count go before those with ignored ones, whatever the overlap.
     order = np.lexsort((annotation, iou))
-    number = np.empty(pairs, np.int64)
+    number = np.empty(pairs, np.int32 if pairs < 2**30 else np.int64)
     number[order] = np.arange(pairs)
-    # Annotations that count go before ignored ones, whatever the overlap: their numbers are raised above all others.
-    priority = number[:, None] + np.where(annotation_ignored[annotation], 0, pairs)
+    priority = number[:, None] + np.where(annotation_ignored[annotation], 0, pairs).astype(number.dtype)
     eligible = iou[:, None] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
-    taken = np.zeros((len(annotation_group), len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
-    best = np.full((len(position), *taken.shape[1:]), -1, np.int64)
+    areas, thresholds = len(AREA_RANGES), len(IOU_THRESHOLDS)
+    taken = np.zeros((len(annotation_group), areas * thresholds), np.bool_)
+    best = np.full((len(position), areas * thresholds), -1, number.dtype)
 
     pair_counts = np.diff(first_pair, append=pairs)
     rounds = _rank_in_run(grouped.group[position])
@@ -117,15 +127,29 @@ def match(
         counts = pair_counts[members]
         starts = np.cumsum(counts) - counts
         chosen = np.repeat(first_pair[members] - starts, counts) + np.arange(counts.sum())
-        free = eligible[chosen][:, None, :] & ~taken[annotation[chosen]]
-        key = np.where(free, priority[chosen][:, :, None], -1)
-        winner = np.maximum.reduceat(key, starts, axis=0)
+        key = np.where(eligible[chosen][:, None, :], priority[chosen][:, :, None], -1).reshape(len(chosen), -1)
+        key[taken[annotation[chosen]]] = -1
+        winner = key if len(starts) == len(chosen) else np.maximum.reduceat(key, starts, axis=0)
         best[members] = winner
-        found = np.nonzero(winner >= 0)
-        winning_annotation = annotation[order[winner[found] % pairs]]
+        flat = np.flatnonzero(winner >= 0)
+        winning_annotation = annotation[order[winner.reshape(-1)[flat] % pairs]]
         keep = ~annotation_crowd[winning_annotation]
-        taken[winning_annotation[keep], found[1][keep], found[2][keep]] = True
-    return Matches(position, best >= pairs if pairs else best >= 0, (best >= 0) & (best < pairs))
+        taken[winning_annotation[keep], flat[keep] % taken.shape[1]] = True
+    shape = (len(position), areas, thresholds)
+    return Matches(
+        position, ((best >= pairs) & (best >= 0)).reshape(shape), ((best >= 0) & (best < pairs)).reshape(shape)
+    )
+
+
+def _stable_order(values: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The stable sorting order of (N,) whole numbers from 0: 16 bits at a time, which NumPy sorts in linear time."""
+    order = np.arange(len(values))
+    if (values[1:] >= values[:-1]).all():
+        return order
+    for shift in range(0, int(values.max()).bit_length(), 16):
+        digit = ((values >> shift) & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order
 
 
 def _rank_in_run(values: NDArray[np.int64]) -> NDArray[np.intp]:

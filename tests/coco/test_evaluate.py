@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rexdet.coco.annotations import read_annotations
 from rexdet.coco.detections import Detections
 from rexdet.coco.evaluate import KEYS, evaluate
 from rexdet.coco.ground_truth import GroundTruth
@@ -207,6 +208,53 @@ def test_ground_truth_made_once_can_be_scored_again_and_again() -> None:
     assert evaluate(truth, first).numbers == evaluate(content, first).numbers
     assert evaluate(truth, second).numbers == evaluate(content, second).numbers
     assert evaluate(truth, first).numbers == evaluate(content, first).numbers
+
+
+def test_a_data_set_is_scored_as_it_stands(tmp_path: Path) -> None:
+    content = coco(
+        [
+            annotation(1, 2, 3, LARGE),
+            annotation(2, 1, 1, [190.0, 190.0, 40.0, 40.0]),
+            annotation(3, 1, 1, [5.0, 5.0, 0.0, 9.0]),
+        ]
+    )
+    content["images"].reverse()
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(content))
+    rows = detected((1, 1, [190.0, 190.0, 40.0, 40.0], 0.9), (2, 3, LARGE, 0.8))
+    evaluation = evaluate(read_annotations(path, purpose="evaluate"), rows)
+    # The box past the border is matched by the same box, and the box without size counts as missed.
+    assert evaluation.numbers == evaluate(content, rows).numbers
+    assert evaluation.counts["objects"] == 3
+    assert evaluation.numbers["AR100"] == pytest.approx(0.75)
+    assert sum(evaluation.mendable.values()) == 2
+    assert "cleaning would mend" in evaluation.table()
+    with pytest.raises(ValueError, match="as it stands"):
+        evaluate(read_annotations(path), rows)
+
+
+def test_an_annotation_file_with_faults_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(coco([annotation(1, 1, 1, SMALL), annotation(1, 2, 1, SMALL)])))
+    with pytest.raises(UserError, match="used more than once: 1"):
+        evaluate(path, detected((1, 1, SMALL, 0.9)))
+
+
+@pytest.mark.parametrize("images", [1, 40])
+def test_masks_of_a_data_set(tmp_path: Path, images: int) -> None:
+    polygon = [[10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]]
+    content = coco([annotation(n, n, 1, SMALL, segmentation=polygon) for n in range(1, images + 1)], images=images)
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(content))
+    mask = np.zeros((10, 200, 200), bool)
+    mask[:, 10:30, 10:30] = True
+    rows = Detections.concatenate(
+        Detections.from_image(n, [[10, 10, 30, 30]] * 10, np.linspace(0.9, 0.1, 10), [1] * 10, mask)
+        for n in range(1, images + 1)
+    )
+    evaluation = evaluate(path, rows, "segm")
+    assert evaluation.numbers["AR1"] == pytest.approx(1.0)
+    assert evaluation.numbers["APs"] is not None
 
 
 def test_precision_falls_as_recall_rises() -> None:
