@@ -372,7 +372,10 @@ def _parse_table(data: bytes, path: Path, fingerprint: str, store: IndexCache | 
     # Millions of containers that are all alive: the collector would walk through them again and again for nothing.
     gc.disable()
     try:
-        table, categories, findings = schema.read_table(source.parse(data, path))
+        try:
+            table, categories, findings = schema.read_table(*source.parse(data, path))
+        except source.BrokenMaskError:
+            table, categories, findings = schema.read_table(*source.parse(data, path, set_masks_aside=False))
     finally:
         if collecting:
             gc.enable()

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from rexdet.coco import columns, segmentation
 from rexdet.coco.columns import Texts
 from rexdet.coco.findings import Finding, Findings
+from rexdet.coco.mask_columns import read_masks
+from rexdet.coco.source import MaskTexts
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -69,12 +70,15 @@ class Table:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def read_table(content: dict[str, Any]) -> tuple[Table, tuple[Category, ...], tuple[Finding, ...]]:
-    """Turn a parsed COCO file into a `Table`, its classes sorted by id, and what was noticed on the way."""
+def read_table(content: dict[str, Any], masks: MaskTexts) -> tuple[Table, tuple[Category, ...], tuple[Finding, ...]]:
+    """Turn a parsed COCO file into a `Table`, its classes sorted by id, and what was noticed on the way.
+
+    Raises `source.BrokenMaskError` where `masks` holds something else than masks.
+    """
     findings = Findings()
     categories = _read_categories(content["categories"], findings)
     images = _read_images(content["images"], findings)
-    table = _read_annotations(content["annotations"], images, categories, findings)
+    table = _read_annotations(content["annotations"], images, categories, masks, findings)
     return table, categories, findings.as_tuple()
 
 
@@ -200,7 +204,11 @@ def _read_sizes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) ->
 
 
 def _read_annotations(
-    entries: Sequence[Any], images: _Images, categories: tuple[Category, ...], findings: Findings
+    entries: Sequence[Any],
+    images: _Images,
+    categories: tuple[Category, ...],
+    mask_texts: MaskTexts,
+    findings: Findings,
 ) -> Table:
     objects = _objects(entries, "annotation", findings)
     ids = _annotation_ids(objects, findings)
@@ -209,23 +217,12 @@ def _read_annotations(
     boxes, box_fits = _boxes(objects, ids, findings)
     crowd, crowd_fits = _crowd(objects, ids, findings)
     areas = _areas(objects, ids, findings)
-    values: list[Any] = [entry.get("segmentation") for entry in objects]
-    forms = np.fromiter(map(segmentation.form_of, values), np.uint8, len(values))
-    summary = segmentation.polygon_summary(values, forms)
-    forms[summary.invalid] = segmentation.INVALID
-    _mask_findings(forms, ids, findings)
-    mask_sizes = np.zeros((len(values), 2), np.int64)
-    for row in np.flatnonzero((forms == segmentation.RUNS) | (forms == segmentation.RUN_STRING)):
-        mask_sizes[row] = values[row]["size"]
-
-    usable = of_known_image & of_known_category & box_fits & crowd_fits & (forms != segmentation.INVALID)
+    masks = read_masks([entry.get("segmentation") for entry in objects], mask_texts)
+    _mask_findings(masks.forms, ids, findings)
+    usable = of_known_image & of_known_category & box_fits & crowd_fits & (masks.forms != segmentation.INVALID)
     order = np.flatnonzero(usable)
     order = order[np.argsort(image_rows[order], kind="stable")]
-    if len(order) == len(values) and (np.diff(order) == 1).all():
-        kept_values = values
-    else:
-        kept_values = [values[row] for row in order.tolist()]
-    masks = Texts.pack([orjson.dumps(value) if value else b"" for value in kept_values])
+    texts = Texts.pack([masks.texts[row] for row in order.tolist()])
     return Table(
         image_ids=images.ids,
         image_sizes=images.sizes,
@@ -237,13 +234,13 @@ def _read_annotations(
         boxes=boxes[order],
         areas=areas[order],
         crowd=crowd[order],
-        forms=forms[order],
-        mask_sizes=mask_sizes[order].astype(np.int32),
-        extents=summary.extents[order],
-        polygon_areas=summary.areas[order],
-        short_polygons=summary.short[order],
-        mask_data=masks.data,
-        mask_offsets=masks.offsets,
+        forms=masks.forms[order],
+        mask_sizes=masks.sizes[order],
+        extents=masks.extents[order],
+        polygon_areas=masks.polygon_areas[order],
+        short_polygons=masks.short_polygons[order],
+        mask_data=texts.data,
+        mask_offsets=texts.offsets,
     )
 
 

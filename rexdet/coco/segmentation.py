@@ -93,24 +93,20 @@ class PolygonSummary:
         self.invalid: npt.NDArray[np.bool_] = np.zeros(rows, bool)
 
 
-def polygon_summary(values: Sequence[Any], forms: npt.NDArray[np.uint8], block: int = 50_000) -> PolygonSummary:
-    """Look at the polygons of `values` (parsed segmentations, N of them) whose `forms` are POLYGONS, FLAT or PAIRS.
-
-    Works in blocks of annotations so that memory stays small beside the file's.
-    """
+def polygon_summary(values: Sequence[Any], forms: npt.NDArray[np.uint8]) -> PolygonSummary:
+    """Look at the polygons of `values` (parsed segmentations, N of them) whose `forms` are POLYGONS, FLAT or PAIRS."""
     summary = PolygonSummary(len(values))
-    rows = np.flatnonzero((forms == POLYGONS) | (forms == FLAT) | (forms == PAIRS))
-    for start in range(0, len(rows), block):
-        part = rows[start : start + block].tolist()
-        try:
-            _summarize(summary, part, [as_polygons(values[row], int(forms[row])) for row in part])
-        except (TypeError, ValueError, OverflowError):
-            # Something in this block is no number: look at its annotations one by one to name the bad ones.
-            for row in part:
-                try:
-                    _summarize(summary, [row], [as_polygons(values[row], int(forms[row]))])
-                except (TypeError, ValueError, OverflowError):
-                    summary.invalid[row] = True
+    rows = np.flatnonzero((forms == POLYGONS) | (forms == FLAT) | (forms == PAIRS)).tolist()
+    try:
+        _summarize(summary, rows, [as_polygons(values[row], int(forms[row])) for row in rows])
+    except (TypeError, ValueError, OverflowError):
+        # Something is no number: look at the annotations one by one to name the bad ones.
+        summary = PolygonSummary(len(values))
+        for row in rows:
+            try:
+                _summarize(summary, [row], [as_polygons(values[row], int(forms[row]))])
+            except (TypeError, ValueError, OverflowError):
+                summary.invalid[row] = True
     return summary
 
 
@@ -123,7 +119,7 @@ def _summarize(summary: PolygonSummary, rows: list[int], polygons: list[list[lis
     numbers = np.fromiter(itertools.chain.from_iterable(flat), np.float64, int(lengths.sum()))
     if not np.isfinite(numbers).all():
         raise ValueError("not finite")
-    owners = np.repeat(np.asarray(rows), np.fromiter(map(len, polygons), np.int64, len(polygons)))
+    owners = np.repeat(np.asarray(rows, np.int64), np.fromiter(map(len, polygons), np.int64, len(polygons)))
     whole = (lengths >= 6) & (lengths % 2 == 0)
     np.add.at(summary.short, owners[~whole], 1)
     if not whole.any():

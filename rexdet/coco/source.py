@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import orjson
 
 from rexdet.errors import UserError
 
+_MASK_LIST = re.compile(rb'"segmentation"\s*:\s*\[')
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -41,14 +43,75 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def parse(data: bytes, path: Path) -> dict[str, Any]:
-    """Parse a COCO file's bytes, plain or gzip; returns the top-level object.
+class BrokenMaskError(Exception):
+    """A text that was set aside as a mask is no JSON by itself: parse the file whole."""
+
+
+class MaskTexts:
+    """The JSON texts of masks that were set aside: nine tenths of a file that then need no objects.
+
+    In the parsed content a mask that was set aside is the list `[number]`, which nothing else can be: every list of
+    numbers under "segmentation" was set aside itself.
+    """
+
+    def __init__(self, text: bytes, starts: list[int], ends: list[int]) -> None:
+        self._text = text
+        self._starts = starts
+        self._ends = ends
+
+    def text_of(self, value: Any) -> bytes | None:
+        """The text of the mask that `value` stands for, None where `value` is the segmentation itself."""
+        if type(value) is list and len(value) == 1 and type(value[0]) is int and self._starts:
+            return self._text[self._starts[value[0]] : self._ends[value[0]]]
+        return None
+
+
+def parse(data: bytes, path: Path, *, set_masks_aside: bool = True) -> tuple[dict[str, Any], MaskTexts]:
+    """Parse a COCO file's bytes, plain or gzip; returns the top-level object and the masks that are not in it.
 
     Raises UserError with line and column where the JSON is broken, and where it is no COCO instances file.
     """
-    content = _parse_json(_plain_text(data, path), path)
+    text = _plain_text(data, path)
+    content = None
+    masks = MaskTexts(b"", [], [])
+    if set_masks_aside:
+        masks, rest = _set_masks_aside(text)
+        try:
+            content = orjson.loads(rest)
+        except orjson.JSONDecodeError:
+            # Whatever is wrong is told by its place in the whole text.
+            masks = MaskTexts(b"", [], [])
+        del rest
+    if content is None:
+        content = _parse_json(text, path)
     _check_top_level(content, path)
-    return content
+    return content, masks
+
+
+def _set_masks_aside(text: bytes) -> tuple[MaskTexts, bytes]:
+    """Cut lists under "segmentation" out of the text, putting `[number]` in their places.
+
+    A list of numbers ends before the next quotation mark or brace, so that looking for these is enough: no character
+    of the numbers is looked at one by one. What is cut out is verified when it is parsed.
+    """
+    starts: list[int] = []
+    ends: list[int] = []
+    pieces: list[bytes] = []
+    done = 0
+    found = _MASK_LIST.search(text)
+    while found is not None:
+        start = found.end() - 1
+        quote = text.find(b'"', start)
+        brace = text.find(b"}", start, quote if quote >= 0 else len(text))
+        end = start + len(text[start : brace if brace >= 0 else quote].rstrip(b" \t\r\n,"))
+        if text[start : start + 1] == b"[" and text[end - 1 : end] == b"]":
+            pieces += (text[done:start], b"[%d]" % len(starts))
+            starts.append(start)
+            ends.append(end)
+            done = end
+        found = _MASK_LIST.search(text, max(end, start + 1))
+    pieces.append(text[done:])
+    return MaskTexts(text, starts, ends), b"".join(pieces)
 
 
 def _plain_text(data: bytes, path: Path) -> bytes:
