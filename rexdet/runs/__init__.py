@@ -27,6 +27,7 @@ from rexdet.runs.run import Run
 from rexdet.runs.state import (
     ResumableSampler,
     capture_random_state,
+    gather_random_states,
     restore_random_state,
     sample_generator,
     sample_randomness,
@@ -56,6 +57,7 @@ __all__ = [
     "collect_hardware",
     "collect_versions",
     "differences",
+    "gather_random_states",
     "peak_memory",
     "read_record",
     "record_path",

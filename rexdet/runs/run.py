@@ -18,6 +18,7 @@ from rexdet.runs.environment import collect_hardware, collect_versions, peak_mem
 from rexdet.runs.parts import Event, Failure, utc_now
 from rexdet.runs.process import current_process, liveness
 from rexdet.runs.record import (
+    RECORD_NAME,
     RunRecord,
     load_record,
     locked,
@@ -95,6 +96,9 @@ class Run:
         record.process = current_process()
         with locked(path):
             earlier = _earlier_run(path)
+            # What a kill left of a half-written record: nobody writes here now.
+            for partial in path.glob(f".{RECORD_NAME}.*.partial"):
+                partial.unlink()
             if earlier is not None and resume:
                 record = _continued(earlier, record, path)
             elif not resume:
@@ -106,13 +110,12 @@ class Run:
         return run
 
     def update(self, **parts: Any) -> None:
-        """Set fields of the record (each given part replaces the earlier one whole) and write it.
+        """Set fields of the record and write it. A part replaces the earlier one whole; only `files` are added to.
 
         Costs a file that is flushed to the disk: call it at every log period, not at every step. Raises pydantic's
         ValidationError (a ValueError) for a field or a value that the schema does not know.
         """
-        for name, value in parts.items():
-            setattr(self.record, name, value)
+        self._set(parts)
         self._write()
 
     def event(self, code: str, message: str, count: int = 1) -> None:
@@ -136,8 +139,7 @@ class Run:
 
     def finish(self, **parts: Any) -> None:
         """Set the last fields (metrics=..., time_share=..., files=...), mark the run done and write it."""
-        for name, value in parts.items():
-            setattr(self.record, name, value)
+        self._set(parts)
         self.record.failure = None
         self._end("done")
 
@@ -199,6 +201,10 @@ class Run:
             if error is None:
                 raise
             print(f"the record of {self.folder} could not be written: {cannot_write}", file=sys.stderr)
+
+    def _set(self, parts: dict[str, Any]) -> None:
+        for name, value in parts.items():
+            setattr(self.record, name, {**self.record.files, **value} if name == "files" else value)
 
     def _end(self, status: Any) -> None:
         self.record.status = status

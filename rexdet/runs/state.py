@@ -12,12 +12,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rexdet.errors import UserError
+from rexdet.runs.sampler import ResumableSampler
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
-# Separates the streams of numbers that are drawn from one seed, so that none repeats another.
-_ORDER, _SAMPLE, _PROCESS = 1, 2, 3
+__all__ = [
+    "ResumableSampler",
+    "capture_random_state",
+    "gather_random_states",
+    "restore_random_state",
+    "sample_generator",
+    "sample_randomness",
+    "seed_everything",
+]
+
+# Separates the streams of numbers that are drawn from one seed, so that none repeats another (1: the sampler's order).
+_SAMPLE, _PROCESS = 2, 3
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
@@ -125,90 +137,58 @@ def sample_randomness(seed: int, epoch: int, index: int) -> Iterator[np.random.G
         torch.set_rng_state(before[2])
 
 
-class ResumableSampler:
-    """An endless order of (epoch, index) pairs for training, which any number of processes walk together.
+def gather_random_states() -> list[dict[str, Any]]:
+    """The random states of all processes that train together, in the order of their ranks: what a checkpoint keeps.
 
-    The order of an epoch is a function of the seed and the epoch. The samples of all epochs form one row; step s of the
-    run takes positions s * batch_size to (s + 1) * batch_size of it, whatever the number of processes: process r takes
-    every world_size-th of them, from r on. So at equal `batch_size` N processes see together what one would see.
-    Batches reach over the end of an epoch: no image is left out or taken twice.
-
-    For `torch.utils.data.DataLoader(dataset, sampler=sampler, batch_size=batch_size // world_size)`, whose data set
-    takes the pair as its index. The position counts samples that were trained on: workers read ahead, and what they
-    have read but nobody has used does not count. So the training loop tells: `sampler.advance()` after each step.
-
-    length: images of the data set. batch_size: images a step over all processes (with gradient accumulation: a forward
-    pass), divisible by world_size. Raises UserError for an empty data set or a batch that cannot be divided.
+    Every process calls it; each gets the whole list, and on resuming restores `states[rank]`. One process: one state.
     """
+    import torch
+    import torch.distributed as distributed
 
-    def __init__(
-        self, length: int, seed: int, shuffle: bool = True, rank: int = 0, world_size: int = 1, batch_size: int = 1
-    ) -> None:
-        if length < 1:
-            raise UserError("there is no image to train on")
-        if batch_size < 1 or batch_size % world_size:
-            raise UserError(
-                f"a batch of {batch_size} cannot be divided among {world_size} processes",
-                fix=f"choose a multiple of {world_size}",
-            )
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} of {world_size} processes")
-        self.length = length
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.batch_size = batch_size
-        self.position = 0
+    state = capture_random_state()
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return [state]
+    # Gathered as bytes: all processes have tensors of the same shapes, and no object is ever unpickled.
+    device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+    mine = _to_bytes(state).to(device)
+    gathered = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, mine)
+    return [_from_bytes(data.cpu(), like=state) for data in gathered]
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The indices of an epoch in the order of training, int64 (length,)."""
-        import numpy as np
 
-        if not self.shuffle:
-            return np.arange(self.length, dtype=np.int64)
-        # Sorting raw 64-bit words: unlike Generator.permutation, NumPy promises these bits for all its versions.
-        bits = np.random.PCG64(np.random.SeedSequence([self.seed, _ORDER, epoch]))
-        return np.argsort(bits.random_raw(self.length), kind="stable")
+def _to_bytes(state: dict[str, Any]) -> torch.Tensor:
+    import torch
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """This process's (epoch, index) pairs from the position on, without end. Does not move the position."""
-        position = self.position + self.rank
-        epoch = -1
-        while True:
-            if position // self.length != epoch:
-                epoch = position // self.length
-                order = self.order(epoch)
-            yield epoch, int(order[position % self.length])
-            position += self.world_size
+    position = torch.tensor([state["numpy"]["position"]], dtype=torch.int64)
+    return torch.cat([tensor.view(torch.uint8) for tensor in [*_leaves(state), position]])
 
-    def advance(self, steps: int = 1) -> None:
-        """Count `steps` batches as trained on. Call it in every process after each step."""
-        self.position += steps * self.batch_size
 
-    @property
-    def epoch(self) -> float:
-        """Epochs trained on so far."""
-        return self.position / self.length
+def _from_bytes(data: torch.Tensor, like: dict[str, Any]) -> dict[str, Any]:
+    import torch
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the samples trained on, over all processes, and what the order hangs on."""
-        return {"position": self.position, "length": self.length, "seed": self.seed, "shuffle": self.shuffle}
+    state = {name: dict(part) if isinstance(part, dict) else part for name, part in like.items()}
+    parts = [
+        (state["python"], "words"),
+        (state["python"], "gauss"),
+        (state["numpy"], "words"),
+        (state["numpy"], "gauss"),
+    ]
+    state["cuda"] = list(state["cuda"])
+    places: list[tuple[Any, Any]] = [*parts, (state, "torch"), *((state["cuda"], i) for i in range(len(state["cuda"])))]
+    begin = 0
+    for holder, key in places:
+        size = holder[key].numel() * holder[key].element_size()
+        # A copy starts at an aligned address, which a view as larger numbers needs.
+        holder[key] = data[begin : begin + size].clone().view(holder[key].dtype)
+        begin += size
+    state["numpy"]["position"] = int(data[begin:].clone().view(torch.int64))
+    return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. The number of processes and the batch may be others.
 
-        Raises UserError where the order would be another one: data of another length, another seed, shuffled or not.
-        """
-        for name, words in (("length", "number of training images"), ("seed", "seed"), ("shuffle", "shuffling")):
-            if name not in state:
-                raise UserError(f"the sampler's state lacks {name!r}", fix="resume from a checkpoint of this tool")
-            if state[name] != getattr(self, name):
-                raise UserError(
-                    f"the {words} was {state[name]} when the checkpoint was written and is {getattr(self, name)} now",
-                    fix="--resume goes on with the same run; start a new one with --weights",
-                )
-        self.position = int(state["position"])
+def _leaves(state: dict[str, Any]) -> list[torch.Tensor]:
+    python, numpy_state = state["python"], state["numpy"]
+    named = [python["words"], python["gauss"], numpy_state["words"], numpy_state["gauss"]]
+    return [*named, state["torch"], *state["cuda"]]
 
 
 def _words(*entropy: int) -> np.ndarray:

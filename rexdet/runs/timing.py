@@ -131,6 +131,8 @@ class TimeShares:
     def fractions(self) -> dict[str, float | None]:
         """Share of the wall time by name, 0 to 1, together 1. None where no step has been measured yet."""
         wall = self.wall_time_s()
+        if not wall:
+            return dict.fromkeys(NAMES)
         if self._steps and not self._sampled_steps_s:
             return {**dict.fromkeys(NAMES), "evaluation": self._outside["evaluation"] / wall}
         scale = self._steps_s / self._sampled_steps_s if self._sampled_steps_s else 0.0
