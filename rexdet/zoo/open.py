@@ -1,0 +1,166 @@
+"""The public entrances: open a checkpoint, fill a model, build a network or a backbone by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rexdet.errors import UserError
+from rexdet.nets.features import PYRAMID, Backbone
+from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pixels
+from rexdet.weights.load import LoadReport, fill
+from rexdet.weights.pixels import Preprocessing
+from rexdet.zoo import published
+from rexdet.zoo.names import Name, parse
+from rexdet.zoo.registry import identify, resolve
+
+Source = str | Path | Mapping[str, Any] | Checkpoint
+Pixels = str | Path | Mapping[str, Any] | Preprocessing | None
+
+
+def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "") -> Checkpoint:
+    """Open weights: a file, a published name ("rexnet_1.0@nav_in1k"), or a state dict.
+
+    pixels: your word about what the network was trained to see (a preset's name, a YAML file, a mapping); the file's
+        SHA-256 and its metadata are asked first. part: which network of a file that holds several; "" chooses.
+
+    Raises UserError for anything that is not a whole, sound checkpoint of one of our networks, for a name that was
+    never published, and where a file would have to be fetched and cannot be.
+    """
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, Mapping):
+        return read_checkpoint(source, pixels=pixels, part=part, known=published.known_file, name_of=identify)
+    if is_published_name(source):
+        return _open_published(parse(str(source)), pixels, part)
+    return read_checkpoint(Path(source), pixels=pixels, part=part, known=published.known_file, name_of=identify)
+
+
+def is_published_name(source: object) -> bool:
+    """The source is a name with a tag, and not a path: no such file exists and it has a name's form."""
+    if not isinstance(source, str) or "@" not in source or Path(source).exists():
+        return False
+    return "/" not in source and "\\" not in source
+
+
+def _open_published(name: Name, pixels: Pixels, part: str) -> Checkpoint:
+    resolve(name.network)
+    entry = published.entry(name)
+    path = published.fetch(entry)
+    checkpoint = read_checkpoint(
+        path, pixels=None, part=part, known=published.known_file, name_of=identify, name=str(name)
+    )
+    if checkpoint.network != name.network:
+        raise UserError(
+            f"the file of {name} holds {checkpoint.network or 'another network'}",
+            where=str(path),
+            fix="delete it and fetch again",
+        )
+    return with_known_pixels(checkpoint, entry.known(), pixels)
+
+
+def load_weights(model: nn.Module, source: Source, head: str = "auto", strict: bool = True) -> LoadReport:
+    """Fill `model` (a network of `create_model`, a backbone of `create_backbone`) from a checkpoint.
+
+    head: "keep" (the classifier must fit), "reset" (leave it as it is), "auto" (keep it if it fits, leave it as it is
+        where the class count differs or the model has none).
+    strict: nothing may be missing, and nothing unexpected outside of the classifier and what lies behind the model's
+        last feature map, else UserError is raised with the report in one line and the model stays as it was.
+    """
+    return fill(model, open_checkpoint(source), head=head, strict=strict, name_of=identify)
+
+
+def create_model(
+    name: str, num_classes: int | None = None, *, weights: Source | None = None, **overrides: Any
+) -> nn.Module:
+    """A network by name: (B, 3, H, W) -> (B, num_classes) logits.
+
+    name: without a tag the weights are random; with one ("rexnet_1.0@nav_in1k") they are the published ones.
+    num_classes: None for the network's own count (1000), or what the checkpoint has. Another count than that of the
+        checkpoint gives a new classifier on its features.
+    weights: a checkpoint of one's own for a name without a tag.
+    overrides: arguments of the network (`depth`, `squeeze_excitation`, `activation`, `drop_path`, ...).
+    """
+    parsed = parse(name)
+    checkpoint = _checkpoint_for(parsed, weights)
+    if num_classes is None and checkpoint is not None:
+        num_classes = checkpoint.shape.classes
+    model = resolve(parsed.network).build(num_classes, **overrides)
+    if checkpoint is not None:
+        fill(model, checkpoint, name_of=identify)
+    return model
+
+
+def create_backbone(
+    name: str,
+    out_features: Sequence[str] = PYRAMID,
+    norm: str | None = "BN",
+    freeze_at: int = 0,
+    *,
+    weights: Source | None = None,
+    activation_checkpointing: bool = False,
+    **overrides: Any,
+) -> nn.Module:
+    """A backbone by name: (B, 3, H, W) -> {"res2": (B, C2, ceil(H/4), ceil(W/4)), ...}.
+
+    Its `.features` maps each name to Feature(channels, stride).
+    name, weights, overrides: as in `create_model`; the weights must fill the whole backbone.
+    out_features: names of feature maps. norm: "BN", "FrozenBN", "SyncBN" or "GN"; None for FrozenBN with weights and BN
+        without. freeze_at: stages that do not learn, as detectron2 counts them; it holds for random weights, too.
+    activation_checkpointing: trade time for memory in training.
+
+    Raises UserError for an unknown name, and for norm "FrozenBN" on a random network: a frozen norm without statistics
+    is the identity for ever, and activations grow from block to block.
+    """
+    parsed = parse(name)
+    has_weights = bool(parsed.tag) or weights is not None
+    norm = norm or ("FrozenBN" if has_weights else "BN")
+    if norm == "FrozenBN" and not has_weights:
+        raise UserError(
+            "frozen norm without statistics: FrozenBN on a random network never normalises",
+            where=name,
+            fix="give weights (a @tag or weights=), or norm BN or GN",
+        )
+    checkpoint = _checkpoint_for(parsed, weights)
+    backbone = build_backbone(
+        parsed.network, out_features, norm, freeze_at, activation_checkpointing=activation_checkpointing, **overrides
+    )
+    if checkpoint is not None:
+        fill(backbone, checkpoint, name_of=identify)
+    return backbone
+
+
+def build_backbone(
+    network: str,
+    out_features: Sequence[str] = PYRAMID,
+    norm: str = "BN",
+    freeze_at: int = 0,
+    *,
+    activation_checkpointing: bool = False,
+    **overrides: Any,
+) -> Backbone:
+    """A backbone with random weights that somebody is about to fill: a frozen norm is not refused here."""
+    try:
+        return Backbone(
+            resolve(network).build(norm=norm, **overrides),
+            out_features,
+            freeze_at=freeze_at,
+            activation_checkpointing=activation_checkpointing,
+        )
+    except ValueError as error:
+        raise UserError(str(error), where=network) from error
+
+
+def _checkpoint_for(name: Name, weights: Source | None) -> Checkpoint | None:
+    if name.tag and weights is not None:
+        raise UserError(
+            f"{name} names its weights already, and weights are given, too",
+            where="weights",
+            fix="leave one of them out",
+        )
+    if name.tag:
+        return open_checkpoint(str(name))
+    return None if weights is None else open_checkpoint(weights)

@@ -1,0 +1,142 @@
+"""What was published: the entries of checkpoints.yaml, how they are found and fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rexdet.errors import UserError
+from rexdet.weights import cache
+from rexdet.weights.checkpoint import KnownFile
+from rexdet.weights.pixels import Preprocessing, read_pixels
+from rexdet.zoo.names import Name
+
+logger = logging.getLogger(__name__)
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One file of a published checkpoint; see the head of checkpoints.yaml for the fields."""
+
+    url: str
+    name: str
+    layout: str
+    known_from: str
+    page: str = ""
+    sha256: str | None = None
+    short_hash: str | None = None
+    sha384: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published checkpoint: a network, its tag, and what is known of it."""
+
+    network: str
+    tag: str
+    classes: int
+    licence: str | None
+    pixels: Preprocessing
+    pixels_from: str
+    top1: float | None
+    top1_from: str | None
+    files: tuple[PublishedFile, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}@{self.tag}"
+
+    def known(self) -> KnownFile:
+        return KnownFile(self.name, self.pixels, self.licence)
+
+    def remote_files(self) -> list[cache.RemoteFile]:
+        return [
+            cache.RemoteFile(file.url, file.name, self.name, file.page, file.sha256, file.short_hash)
+            for file in self.files
+        ]
+
+
+@lru_cache(maxsize=1)
+def entries() -> tuple[Entry, ...]:
+    """Every published checkpoint that rexdet knows, in the order of checkpoints.yaml."""
+    text = resources.files("rexdet.zoo").joinpath("checkpoints.yaml").read_text(encoding="utf-8")
+    return tuple(_entry(values) for values in yaml.safe_load(text)["checkpoints"])
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    files = tuple(PublishedFile(**file) for file in values["files"])
+    pixels = read_pixels(values["pixels"], f"checkpoints.yaml, {values['network']}")
+    return Entry(**{**values, "files": files, "pixels": pixels})
+
+
+def published_names(network: str = "") -> list[str]:
+    """Names with tags that were published, of one network or of all."""
+    return [entry.name for entry in entries() if network in ("", entry.network)]
+
+
+def entry(name: Name) -> Entry:
+    """The published checkpoint of a name with a tag. Raises UserError that says what was published; asks no network."""
+    for candidate in entries():
+        if (candidate.network, candidate.tag) == (name.network, name.tag):
+            return candidate
+    raise nothing_published(name.network, name.tag)
+
+
+def nothing_published(network: str, tag: str = "") -> UserError:
+    """The error for a name that was never published, or that has no such tag."""
+    tags = published_names(network)
+    if tags and tag:
+        return UserError(f"{network} has no published file @{tag}", fix=f"published: {', '.join(tags)}")
+    if tags:
+        return UserError(
+            f"{network} is a network, not a file of weights", fix=f"its published weights are {', '.join(tags)}"
+        )
+    kind = network.rsplit("_", 1)[0]
+    alike = [name for name in published_names() if name.rsplit("_", 1)[0] == kind or name.startswith(f"{kind}_")]
+    names = (alike or published_names())[:_LISTED]
+    return UserError(f"no published file for this network ({network})", fix=f"published: {', '.join(names)}")
+
+
+def fetch(entry: Entry) -> Path:
+    """A file of the entry: one that lies in the cache, else the first that can be fetched."""
+    remotes = entry.remote_files()
+    for remote in remotes:
+        if (found := cache.present(remote)) is not None:
+            return found
+    first_error: UserError | None = None
+    for remote in remotes:
+        try:
+            return cache.fetch(remote)
+        except UserError as error:
+            first_error = first_error or error
+            if cache.is_offline():
+                break
+            logger.warning("%s", error)
+    assert first_error is not None, f"{entry.name} has no files"
+    raise first_error
+
+
+def known_file(sha256: str, path: Path | None = None) -> KnownFile | None:
+    """What was published under a SHA-256, by checkpoints.yaml or by what the cache trusted on first use."""
+    for candidate in entries():
+        for file in candidate.files:
+            known = file.sha256 or file.short_hash
+            if (known and sha256.startswith(known)) or (path is not None and _is_by_sha384(file, path)):
+                return candidate.known()
+    titles = {record.get("sha256"): record.get("title") for record in cache.records()}
+    return next((candidate.known() for candidate in entries() if candidate.name == titles.get(sha256)), None)
+
+
+def _is_by_sha384(file: PublishedFile, path: Path) -> bool:
+    if file.sha384 is None or path.stat().st_size != file.size:
+        return False
+    return hashlib.sha384(path.read_bytes()).hexdigest() == file.sha384
