@@ -53,7 +53,7 @@ test-detectron2-v0.6: ## the tests on an installed detectron2 v0.6 (DETECTRON2_P
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(PYTHON) $(SETUP)/run_other_detectron2.py --python "$(DETECTRON2_PYTHON)" -- $(TESTS)
 
 test-detectron2-main: setup ## the tests on detectron2's main branch (DETECTRON2_SOURCE=its source folder)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python $(SETUP)/run_other_detectron2.py --source "$(DETECTRON2_SOURCE)" -- $(TESTS)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python $(SETUP)/run_other_detectron2.py --source "$(DETECTRON2_SOURCE)" -- -n $(TEST_PROCESSES) $(TESTS)
 
 pins: setup ## write requirements/*.txt anew from the ranges in setup.py
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python $(SETUP)/pin_requirements.py

@@ -65,6 +65,7 @@ setup(
     include_package_data=False,
     install_requires=[
         "numpy>=1.24",
+        "orjson>=3.9",
         "pillow>=9.4",
         "pycocotools>=2.0.6",
         "pydantic>=2.5",

@@ -258,9 +258,10 @@ def _record_hash(data: bytes) -> str:
 
 
 def cache_folder() -> Path:
-    """Where the downloaded source wheel is kept between set-ups."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rexdet" / "wheels"
+    """Where the downloaded source wheel is kept between set-ups: below rexdet's cache, which REXDET_CACHE moves."""
+    own = os.environ.get("REXDET_CACHE", "").strip()
+    base = os.environ.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache"
+    return (Path(own).expanduser() if own else Path(base) / "rexdet") / "wheels"
 
 
 def source_wheel() -> Path:
