@@ -7,7 +7,7 @@ the box) is filled in; what cleaning the file would mend is counted and said.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rexdet.coco.accumulate import DETECTION_LIMITS, Curves, accumulate
 from rexdet.coco.annotations import CocoDataset
 from rexdet.coco.detections import Detections, read_detections
-from rexdet.coco.ground_truth import GroundTruth, ListedCategory, read_ground_truth
+from rexdet.coco.ground_truth import GroundTruth, read_ground_truth
 from rexdet.coco.matching import (
     AREA_RANGES,
     GroupedDetections,
@@ -48,17 +48,24 @@ _NUMBERS: dict[str, tuple[str, int | None, str, int]] = {
 KEYS = tuple(_NUMBERS)
 """The 12 keys, in COCO's order."""
 
+# The axes of `_values` before the classes: thresholds, and for precision also recall.
+_ALL_BUT_CLASSES: dict[str, tuple[int, ...]] = {
+    key: (0,) if kind == "recall" or threshold is not None else (0, 1)
+    for key, (kind, threshold, _, _) in _NUMBERS.items()
+}
+
 FALSE_POSITIVE_SCORES = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True)
 class ClassEvaluation:
-    """One class. objects: annotations that count; crowds: crowd regions; both independent of the detections.
+    """One class. id: None for a class that the annotation file does not list.
 
+    objects: annotations that count; crowds: crowd regions; both independent of the detections.
     numbers: the 12 keys, 0 to 1, None where nothing of that area range (or of that class) is annotated.
     """
 
-    id: int
+    id: int | None
     name: str
     objects: int
     crowds: int
@@ -76,7 +83,7 @@ class Evaluation:
     """The result of `evaluate`.
 
     numbers: the 12 keys of `KEYS`, 0 to 1; None where no annotation lies in the area range (never -1).
-    per_class: every class that the annotation file lists (and any other that was named), ascending by id. Classes
+    per_class: every class that the annotation file lists, ascending by id, then any other that was named. Classes
         without ground truth are listed, and count in no mean.
     counts: images, images without objects, objects, crowds, detections, ...: none of the first four depends on the
         detections.
@@ -133,7 +140,7 @@ def evaluate(
     iou_type: str = "bbox",
     *,
     unevaluated_image_ids: Iterable[int] = (),
-    other_categories: Mapping[int, str] | None = None,
+    other_class_names: Iterable[str] = (),
 ) -> Evaluation:
     """Score detections against annotated images.
 
@@ -142,8 +149,8 @@ def evaluate(
     detections: `Detections`, or the path of a COCO results file.
     iou_type: "bbox" or "segm". For masks, a detection's area range is decided by its mask's area.
     unevaluated_image_ids: images that could not be predicted; the result is marked partial.
-    other_categories: id -> name of classes that detections may carry although the annotation file lacks them. They
-        appear as classes without ground truth.
+    other_class_names: classes of the detector that the annotation file lacks (`match_categories` finds them). They are
+        listed as classes without ground truth.
 
     Raises UserError for ids that the annotation file does not list, non-finite numbers, and missing masks.
     """
@@ -155,29 +162,29 @@ def evaluate(
         where = str(detections)
         detections = read_detections(detections)
     detections.check_numbers(where)
-    categories = _all_categories(truth, other_categories or {})
-    _check_ids(detections, truth, categories, where)
+    detections.check_ids(truth, where)
     if iou_type == "segm" and len(detections) and detections.masks is None:
         raise UserError("these detections have no masks", where, "evaluate boxes (bbox)")
 
-    image, category = _rows(detections, truth, categories)
-    annotation_category = np.searchsorted(_ids(categories), truth.category_ids)[truth.annotation_category]
+    # Both id lists are ascending, and known to hold every id.
+    image = np.searchsorted(truth.image_ids, detections.image_ids).astype(np.int64)
+    category = np.searchsorted(truth.category_ids, detections.category_ids).astype(np.int64)
     grouped = group_detections(image, category, detections.scores, len(truth.image_ids))
     outside = outside_ranges(_detection_areas(detections, iou_type)[grouped.rows])
     ignored = outside_ranges(truth.areas) | truth.crowd[:, None]
     matches = match(
         grouped,
-        annotation_category * len(truth.image_ids) + truth.annotation_image,
+        truth.annotation_category * len(truth.image_ids) + truth.annotation_image,
         truth.crowd,
         ignored,
         lambda rows, annotations: _overlaps(detections, truth, iou_type, rows, annotations),
     )
-    positives = _count_positives(annotation_category, ignored, len(categories))
+    positives = _count_positives(truth.annotation_category, ignored, len(truth.categories))
     curves = accumulate(grouped, category[grouped.rows], detections.scores[grouped.rows], outside, matches, positives)
     return Evaluation(
         iou_type=iou_type,
         numbers=_numbers(curves),
-        per_class=_per_class(categories, curves, annotation_category, truth, category),
+        per_class=_per_class(truth, curves, category, other_class_names),
         counts=_counts(truth, detections, grouped),
         unevaluated_image_ids=_listed_images(truth, unevaluated_image_ids),
         filled_in=dict(truth.filled_in),
@@ -187,41 +194,12 @@ def evaluate(
     )
 
 
-def _ids(categories: Sequence[ListedCategory]) -> NDArray[np.int64]:
-    return np.array([category.id for category in categories], np.int64)
-
-
-def _all_categories(truth: GroundTruth, others: Mapping[int, str]) -> list[ListedCategory]:
-    listed = {category.id for category in truth.categories}
-    added = [ListedCategory(number, name) for number, name in others.items() if number not in listed]
-    return sorted([*truth.categories, *added], key=lambda category: category.id)
-
-
-def _check_ids(detections: Detections, truth: GroundTruth, categories: Sequence[ListedCategory], where: str) -> None:
-    @dataclass(frozen=True)
-    class Known:
-        image_ids: NDArray[np.int64]
-        categories: Sequence[ListedCategory]
-
-    detections.check_ids(Known(truth.image_ids, categories), where)
-
-
 def _listed_images(truth: GroundTruth, image_ids: Iterable[int]) -> tuple[int, ...]:
     distinct = sorted({int(image_id) for image_id in image_ids})
     unknown = sorted(set(distinct).difference(truth.image_ids.tolist()))
     if unknown:
         raise UserError(f"the annotation file lists no image {unknown[0]}", truth.source)
     return tuple(distinct)
-
-
-def _rows(
-    detections: Detections, truth: GroundTruth, categories: Sequence[ListedCategory]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Image row and class row of each detection. Both id lists are ascending and known to hold every id."""
-    return (
-        np.searchsorted(truth.image_ids, detections.image_ids).astype(np.int64),
-        np.searchsorted(_ids(categories), detections.category_ids).astype(np.int64),
-    )
 
 
 def _detection_areas(detections: Detections, iou_type: str) -> NDArray[np.float64]:
@@ -270,20 +248,14 @@ def _numbers(curves: Curves) -> dict[str, float | None]:
 
 
 def _per_class(
-    categories: Sequence[ListedCategory],
-    curves: Curves,
-    annotation_category: NDArray[np.int64],
-    truth: GroundTruth,
-    category: NDArray[np.int64],
+    truth: GroundTruth, curves: Curves, category: NDArray[np.int64], others: Iterable[str]
 ) -> tuple[ClassEvaluation, ...]:
-    crowds = np.bincount(annotation_category[truth.crowd], minlength=len(categories))
-    detected = np.bincount(category, minlength=len(categories))
+    classes = len(truth.categories)
+    crowds = np.bincount(truth.annotation_category[truth.crowd], minlength=classes)
+    detected = np.bincount(category, minlength=classes)
     # A class has a whole curve or none, so that its means need no sifting.
-    means = {
-        key: values.reshape(-1, len(categories)).mean(axis=0).tolist()
-        for key, values in ((key, _values(curves, key)) for key in KEYS)
-    }
-    return tuple(
+    means = {key: _values(curves, key).mean(axis=_ALL_BUT_CLASSES[key]).tolist() for key in KEYS}
+    listed = [
         ClassEvaluation(
             entry.id,
             entry.name,
@@ -292,8 +264,11 @@ def _per_class(
             int(detected[row]),
             {key: None if np.isnan(means[key][row]) else means[key][row] for key in KEYS},
         )
-        for row, entry in enumerate(categories)
-    )
+        for row, entry in enumerate(truth.categories)
+    ]
+    names = {entry.name for entry in listed}
+    unlisted = [ClassEvaluation(None, name, 0, 0, 0, dict.fromkeys(KEYS)) for name in others if name not in names]
+    return (*listed, *unlisted)
 
 
 def _counts(truth: GroundTruth, detections: Detections, grouped: GroupedDetections) -> dict[str, int]:

@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 
 from rexdet.coco.annotations import CocoDataset, read_annotations
 from rexdet.coco.findings import Finding
+from rexdet.coco.schema import Category
 from rexdet.errors import UserError
-
-
-@dataclass(frozen=True)
-class ListedCategory:
-    """A category as the annotation file lists it."""
-
-    id: int
-    name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +35,7 @@ class GroundTruth:
 
     image_ids: NDArray[np.int64]
     image_sizes: NDArray[np.int64]
-    categories: tuple[ListedCategory, ...]
+    categories: tuple[Category, ...]
     annotation_image: NDArray[np.int64]
     annotation_category: NDArray[np.int64]
     boxes: NDArray[np.float64]
@@ -71,7 +64,7 @@ class GroundTruth:
         """
         images = sorted(content["images"], key=lambda image: int(image["id"]))
         categories = sorted(
-            (ListedCategory(int(entry["id"]), str(entry["name"])) for entry in content["categories"]),
+            (Category(int(entry["id"]), str(entry["name"])) for entry in content["categories"]),
             key=lambda category: category.id,
         )
         annotations = content["annotations"]
@@ -117,13 +110,12 @@ class GroundTruth:
         order = np.argsort(dataset.image_ids, kind="stable")
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        categories = tuple(ListedCategory(category.id, category.name) for category in dataset.categories)
-        ids = np.array([category.id for category in categories], np.int64)
+        ids = np.array([category.id for category in dataset.categories], np.int64)
         counted = {action: _counted(dataset.findings, action) for action in ("accept", "mend")}
         return cls(
             image_ids=np.asarray(dataset.image_ids)[order],
             image_sizes=np.asarray(dataset.image_sizes)[order, ::-1],
-            categories=categories,
+            categories=dataset.categories,
             annotation_image=np.repeat(place, np.diff(dataset.annotation_starts)),
             annotation_category=np.searchsorted(ids, dataset.category_ids).astype(np.int64),
             boxes=np.asarray(dataset.boxes),

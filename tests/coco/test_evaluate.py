@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rexdet.coco.annotations import read_annotations
+from rexdet.coco.annotations import Category, read_annotations
+from rexdet.coco.categories import match_categories
 from rexdet.coco.detections import Detections
 from rexdet.coco.evaluate import KEYS, evaluate
 from rexdet.coco.ground_truth import GroundTruth
@@ -67,6 +68,14 @@ def test_nothing_detected_is_zero_and_not_none() -> None:
     assert evaluation.numbers["APl"] is None
 
 
+@pytest.mark.parametrize(("images", "categories"), [(0, {}), (2, {}), (0, None)])
+def test_files_that_list_nothing(images: int, categories: dict[int, str] | None) -> None:
+    evaluation = evaluate(coco([], images=images, categories=categories), Detections.empty())
+    assert set(evaluation.numbers.values()) == {None}
+    assert evaluation.counts["images"] == images
+    assert set(evaluation.false_positives_per_image.values()) == {0.0}
+
+
 def test_pictures_without_any_object_show_their_false_alarms() -> None:
     rows = detected((1, 1, SMALL, 0.95), (1, 3, LARGE, 0.6), (2, 1, SMALL, 0.2))
     evaluation = evaluate(coco([], images=4), rows)
@@ -107,12 +116,28 @@ def test_classes_without_ground_truth_are_listed_and_count_in_no_mean() -> None:
     assert "no ground truth, kept out of the means: things, cup" in evaluation.table()
 
 
-def test_a_class_that_the_validation_file_lacks_is_shown_without_ground_truth() -> None:
-    truth = coco([annotation(1, 1, 90, SMALL), annotation(2, 2, 1, LARGE)], categories={90: "fork", 1: "cup"})
+def test_classes_are_matched_by_name_and_a_missing_one_is_shown_without_ground_truth() -> None:
+    detector = [Category(1, "cup"), Category(5, "spoon"), Category(90, "fork")]
+    truth = coco([annotation(1, 1, 7, SMALL), annotation(2, 2, 5, LARGE)], categories={7: "fork", 5: "cup"})
     rows = detected((1, 90, SMALL, 0.9), (2, 1, LARGE, 0.8), (2, 5, LARGE, 0.99))
-    evaluation = evaluate(truth, rows, other_categories={1: "cup", 5: "spoon", 90: "fork"})
+    match = match_categories(detector, GroundTruth.from_coco(truth).categories)
+    assert (match.only_detected, match.only_annotated) == (("spoon",), ())
+    translated, left_out = match.apply(rows)
+    assert left_out == 1
+    assert translated.category_ids.tolist() == [7, 5]
+    evaluation = evaluate(truth, translated, other_class_names=match.only_detected)
     assert evaluation.numbers["AP"] == pytest.approx(1.0)
-    assert [(entry.name, entry.numbers["AP50"]) for entry in evaluation.per_class][1] == ("spoon", None)
+    spoon = evaluation.per_class[-1]
+    assert (spoon.name, spoon.id, spoon.numbers["AP50"], spoon.has_ground_truth) == ("spoon", None, None, False)
+    assert "kept out of the means: spoon" in evaluation.table()
+
+
+def test_matching_by_name_needs_names_that_are_told_apart() -> None:
+    with pytest.raises(ValueError, match="used twice"):
+        match_categories([Category(1, "cup"), Category(2, "cup")], [])
+    match = match_categories([Category(1, "cup")], [Category(1, "spoon")])
+    assert match.only_annotated == ("spoon",)
+    assert len(match.apply(detected((1, 1, SMALL, 0.9)))[0]) == 0
 
 
 def test_ids_that_the_annotation_file_does_not_list_are_refused() -> None:
