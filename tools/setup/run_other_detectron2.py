@@ -21,34 +21,34 @@ ROOT = Path(__file__).resolve().parents[2]
 LOOK = "import detectron2, pytest; print(detectron2.__version__)"
 
 
-class Absent(Exception):
+class AbsentError(Exception):
     """Why the tests cannot run on the detectron2 that was asked for."""
 
 
 def installed_v06(python: str) -> str:
     """The interpreter, once it is known to have detectron2 v0.6 and pytest."""
     if not python:
-        raise Absent("no interpreter with detectron2 v0.6 was named (DETECTRON2_PYTHON=/path/to/its/python)")
+        raise AbsentError("no interpreter with detectron2 v0.6 was named (DETECTRON2_PYTHON=/path/to/its/python)")
     found = shutil.which(python)
     if found is None:
-        raise Absent(f"DETECTRON2_PYTHON={python} is not a program")
+        raise AbsentError(f"DETECTRON2_PYTHON={python} is not a program")
     done = subprocess.run([found, "-c", LOOK], capture_output=True, text=True, cwd=tempfile.gettempdir())
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        raise Absent(f"{python} cannot import detectron2 and pytest ({reason})")
+        raise AbsentError(f"{python} cannot import detectron2 and pytest ({reason})")
     version = done.stdout.strip().splitlines()[-1]
     if not version.startswith("0.6"):
-        raise Absent(f"{python} has detectron2 {version}, not v0.6")
+        raise AbsentError(f"{python} has detectron2 {version}, not v0.6")
     return found
 
 
 def source_folder(source: str) -> Path:
     """The folder of a detectron2 checkout."""
     if not source:
-        raise Absent("no source folder of detectron2's main branch was named (DETECTRON2_SOURCE=/path/to/it)")
+        raise AbsentError("no source folder of detectron2's main branch was named (DETECTRON2_SOURCE=/path/to/it)")
     folder = Path(source).resolve()
     if not (folder / "detectron2" / "__init__.py").is_file():
-        raise Absent(f"DETECTRON2_SOURCE={source} holds no detectron2/__init__.py")
+        raise AbsentError(f"DETECTRON2_SOURCE={source} holds no detectron2/__init__.py")
     return folder
 
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = source_folder(parsed.source)
         with tempfile.TemporaryDirectory() as folder:
             return run_tests(sys.executable, [importable_copy(source, Path(folder))], parsed.words)
-    except Absent as reason:
+    except AbsentError as reason:
         print(f"skipped: {reason}")
         return 0
 
