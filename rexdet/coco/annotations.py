@@ -197,6 +197,22 @@ class CocoDataset(Sequence[ImageEntry]):
         """bool (K,), grouped by image."""
         return self._table.crowd[self._view.rows]
 
+    @property
+    def mask_count(self) -> int:
+        """How many annotations have a mask."""
+        return int(self._has_mask().sum())
+
+    @property
+    def run_length_rows(self) -> npt.NDArray[np.int64]:
+        """int64: which of the K annotations have a run-length code as mask."""
+        forms = self._table.forms[self._view.rows]
+        return np.flatnonzero((forms == segmentation.RUNS) | (forms == segmentation.RUN_STRING))
+
+    def _has_mask(self) -> npt.NDArray[np.bool_]:
+        forms = self._table.forms[self._view.rows]
+        polygons = np.isin(forms, (segmentation.POLYGONS, segmentation.FLAT, segmentation.PAIRS))
+        return np.where(polygons, ~np.isnan(self._table.polygon_areas[self._view.rows]), forms != segmentation.NONE)
+
     def image(self, index: int) -> ImageEntry:
         """The image at `index`. Raises IndexError beyond the end."""
         row = self._row(index)
@@ -249,10 +265,7 @@ class CocoDataset(Sequence[ImageEntry]):
     def raise_if_masks_missing(self) -> None:
         """Raise UserError unless every annotation that is trained on has a mask. For work on masks, not on boxes."""
         table, rows = self._table, self._view.rows
-        forms = table.forms[rows]
-        polygons = np.isin(forms, (segmentation.POLYGONS, segmentation.FLAT, segmentation.PAIRS))
-        masked = np.where(polygons, ~np.isnan(table.polygon_areas[rows]), forms != segmentation.NONE)
-        missing = np.flatnonzero(~masked & ~table.crowd[rows])
+        missing = np.flatnonzero(~self._has_mask() & ~table.crowd[rows])
         if len(missing):
             first = int(table.annotation_ids[rows[missing[0]]])
             raise UserError(

@@ -60,14 +60,16 @@ class Findings:
         self,
         action: str,
         code: str,
-        message: str,
+        clause: str,
         offenders: Sequence[Any] | npt.NDArray[Any],
         count: int | None = None,
+        shown: Sequence[str] | None = None,
     ) -> None:
         """Add a finding about `offenders`; nothing is added when there are none.
 
-        message: a line with `{count}` and `{first}` in it, which are filled in.
+        clause: what is the matter with them, for example "annotations without iscrowd, taken as 0".
         count: how many offenders there are, where `offenders` holds only the first of them.
+        shown: the offenders as the message names them, where their ids do not say enough.
         """
         if action not in ACTIONS:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(ACTIONS)}")
@@ -75,10 +77,8 @@ class Findings:
         if not total:
             return
         first = tuple(item.item() if hasattr(item, "item") else item for item in offenders[:SHOWN])
-        shown = ", ".join(map(str, first)) + (", …" if total > len(first) else "")
-        self._list.append(
-            Finding(action, code, message.replace("{count}", str(total)).replace("{first}", shown), total, first)
-        )
+        named = ", ".join(map(str, first if shown is None else shown[:SHOWN])) + (", …" if total > len(first) else "")
+        self._list.append(Finding(action, code, f"{clause}: {total} ({named})", total, first))
 
     def as_tuple(self) -> tuple[Finding, ...]:
         """All findings so far."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rexdet.coco import segmentation
 from rexdet.coco.columns import Texts
-from rexdet.coco.findings import Finding, Findings
+from rexdet.coco.findings import SHOWN, Finding, Findings
 from rexdet.coco.picture_files import AMBIGUOUS, BY_BASE_NAME, MISSING, Located, locate
 from rexdet.coco.picture_headers import read_headers
 from rexdet.coco.schema import Category, Table
@@ -92,7 +92,7 @@ def build_view(
         boxes = table.boxes
         areas = np.where(np.isnan(table.areas), boxes[:, 2] * boxes[:, 3], table.areas)
     else:
-        _check_trainable(table, keep, findings)
+        _check_trainable(table, keep, pictures.unreadable, findings)
     _note_what_is_unused(table, categories, keep, findings)
     rows = np.flatnonzero(keep).astype(np.int32)
     paths = Texts.pack([path.encode("utf-8", "surrogateescape") for path in pictures.located.paths])
@@ -118,7 +118,7 @@ def _look_at_pictures(table: Table, root: Path | None, purpose: str, findings: F
         findings.add(
             "accept" if purpose == "evaluate" else "refuse",
             "image-size-unknown",
-            "{count} images have no width or height, and no folder of images was given to take them from: ids {first}",
+            "images without width or height, with no folder of images given to take them from, by id",
             table.image_ids[(sizes == 0).any(axis=1)],
         )
         return _Pictures(Located([""] * count, np.zeros(count, np.uint8), ()), sizes, nothing, nothing)
@@ -132,7 +132,7 @@ def _look_at_pictures(table: Table, root: Path | None, purpose: str, findings: F
     findings.add(
         "skip",
         "image-unreadable",
-        "{count} image files cannot be read as images: {first}",
+        "files that cannot be read as images",
         _at(names, unreadable),
         int(unreadable.sum()),
     )
@@ -141,17 +141,17 @@ def _look_at_pictures(table: Table, root: Path | None, purpose: str, findings: F
 
 
 def _at(names: list[str], which: Bools) -> list[str]:
-    return [names[row] for row in np.flatnonzero(which)[:16]]
+    return [names[row] for row in np.flatnonzero(which)[:SHOWN]]
 
 
 def _file_findings(located: Located, names: list[str], root: Path, findings: Findings) -> None:
     for how, action, code, clause in (
-        (MISSING, "refuse", "image-missing", f"are not in {root}"),
-        (AMBIGUOUS, "refuse", "image-ambiguous", f"lie elsewhere and fit several files in {root}"),
-        (BY_BASE_NAME, "mend", "file-by-base-name", f"were found in {root} only by their base name"),
+        (MISSING, "refuse", "image-missing", f"image files that are not in {root}"),
+        (AMBIGUOUS, "refuse", "image-ambiguous", f"image files that fit several files in {root}"),
+        (BY_BASE_NAME, "mend", "file-by-base-name", f"image files found in {root} only by their base name"),
     ):
         which = located.how == how
-        findings.add(action, code, f"{{count}} image files {clause}: {{first}}", _at(names, which), int(which.sum()))
+        findings.add(action, code, clause, _at(names, which), int(which.sum()))
     found = [path for path in located.paths if path]
     # The same name twice is the schema's finding; here different names lead to one file.
     if len(set(found)) < len(found) and len(set(names)) == len(names):
@@ -161,7 +161,7 @@ def _file_findings(located: Located, names: list[str], root: Path, findings: Fin
             for name, path in zip(names, located.paths, strict=True)
             if path and owners.setdefault(path, name) != name
         ]
-        findings.add("refuse", "image-file-twice", "{count} images lead to another image's file: {first}", twice)
+        findings.add("refuse", "image-file-twice", "entries that lead to another image's file", twice)
 
 
 def _settle_sizes(
@@ -182,7 +182,7 @@ def _settle_sizes(
     findings.add(
         "accept",
         "image-size-missing",
-        "{count} images have no width or height: taken from the files (first {first})",
+        "images without width or height, taken from the files, by id",
         table.image_ids[filled],
     )
     compared = readable & ~missing
@@ -197,27 +197,27 @@ def _settle_sizes(
         return [
             f"{names[row]} (declared {sizes[row, 0]}x{sizes[row, 1]}, file {facts[row, 0]}x{facts[row, 1]}"
             + (f", EXIF orientation {facts[row, 2]})" if facts[row, 2] > 1 else ")")
-            for row in np.flatnonzero(which)[:16]
+            for row in np.flatnonzero(which)[:SHOWN]
         ]
 
     contradiction = same & quarter & (stored[:, 0] != stored[:, 1]) & ~fits_stored & fits_upright
     for action, code, which, clause in (
-        ("refuse", "image-size-differs", differs, "have another size than the file declares"),
+        ("refuse", "image-size-differs", differs, "images of another size than the annotation file declares"),
         (
             "refuse",
             "exif-contradicts-boxes",
             contradiction,
-            "have boxes that fit only the picture as EXIF turns it, while the declared size is the unturned one",
+            "images whose boxes fit only the picture as EXIF turns it, while the declared size is the unturned one",
         ),
-        ("accept", "exif-turned", turned, "are turned by EXIF to the declared size"),
+        ("accept", "exif-turned", turned, "images turned by EXIF to the declared size"),
         (
             "accept",
             "exif-not-applied",
             compared & same & (facts[:, 2] > 1) & ~contradiction,
-            "have an EXIF orientation that is not applied, as the declared size is that of the stored pixels",
+            "images whose EXIF orientation is not applied, as the declared size is that of the stored pixels",
         ),
     ):
-        findings.add(action, code, f"{{count}} images {clause}: {{first}}", describe(which), int(which.sum()))
+        findings.add(action, code, clause, table.image_ids[which], shown=describe(which))
     return turned
 
 
@@ -236,26 +236,25 @@ def _check_masks(table: Table, image_sizes: npt.NDArray[np.int64], findings: Fin
     findings.add(
         "refuse",
         "mask-size-differs",
-        "{count} run-length masks have another size than their image: {first}",
-        [
+        "run-length masks of another size than their image",
+        table.annotation_ids[rows],
+        shown=[
             f"annotation {table.annotation_ids[row]} (mask {table.mask_sizes[row, 1]}x{table.mask_sizes[row, 0]}, "
             f"image {sizes[row, 0]}x{sizes[row, 1]})"
-            for row in rows[:16]
+            for row in rows[:SHOWN]
         ],
-        len(rows),
     )
     findings.add(
         "mend",
         "polygon-too-short",
-        "{count} annotations have polygons of fewer than three points or an odd count of numbers: left out as masks "
-        "(first {first})",
+        "annotations with polygons of fewer than three points or an odd count of numbers, left out as masks",
         table.annotation_ids[table.short_polygons > 0],
     )
     maskless = (table.forms == segmentation.NONE) & ~table.crowd
     findings.add(
         "accept",
         "segmentation-missing",
-        "{count} annotations have no mask: enough for boxes, not for masks (first {first})",
+        "annotations without a mask, enough for boxes and not for masks",
         table.annotation_ids[maskless],
     )
 
@@ -269,7 +268,7 @@ def _check_box_meaning(table: Table, image_sizes: npt.NDArray[np.int64], finding
     findings.add(
         "refuse" if most else "accept",
         "box-polygons-disagree" if most else "box-polygons-differ",
-        f"{{count}} of {int(outlined.sum())} boxes disagree with their polygons: annotations {{first}}",
+        f"annotations whose box disagrees with its polygons (of {int(outlined.sum())} with polygons)",
         table.annotation_ids[differs],
     )
     x, y, width, height = table.boxes.T
@@ -286,7 +285,7 @@ def _check_box_meaning(table: Table, image_sizes: npt.NDArray[np.int64], finding
         findings.add(
             "refuse",
             "box-corners",
-            "{count} boxes have the area of [x1, y1, x2, y2], where [x, y, width, height] belongs: annotations {first}",
+            "annotations whose box has the area of [x1, y1, x2, y2], where [x, y, width, height] belongs",
             table.annotation_ids[corners],
         )
 
@@ -320,17 +319,17 @@ def _mend_boxes(table: Table, image_sizes: npt.NDArray[np.int64], findings: Find
     clipped = (over > SMALLEST_SIDE) & ~empty & ~outside
     where = _namer(table)
     for code, which, clause in (
-        ("box-empty", empty, "have a box without width or height: dropped"),
-        ("box-outside", outside, "have a box outside the picture: dropped"),
-        ("box-past-border", clipped, "have a box that passes the picture's border: clipped"),
+        ("box-empty", empty, "annotations with a box without width or height, dropped"),
+        ("box-outside", outside, "annotations with a box outside the picture, dropped"),
+        ("box-past-border", clipped, "annotations with a box past the picture's border, clipped"),
     ):
         rows = np.flatnonzero(which)
         findings.add(
             "mend",
             code,
-            f"{{count}} annotations {clause} (first {{first}})",
-            [where(row) for row in rows[:16]],
-            len(rows),
+            clause,
+            table.annotation_ids[rows],
+            shown=[where(row) for row in rows[:SHOWN]],
         )
     return boxes, ~(empty | outside)
 
@@ -355,8 +354,8 @@ def _mend_areas(table: Table, boxes: Floats, findings: Findings) -> Floats:
     findings.add(
         "mend",
         "area-larger-than-box",
-        "{count} annotations have an area larger than their box: computed anew from the mask or the box (first "
-        "{first}); sizes small, medium and large are told by it",
+        "annotations with an area larger than their box, computed anew from mask or box (small, medium and large are "
+        "told by it)",
         table.annotation_ids[too_large],
     )
     box_areas = boxes[:, 2] * boxes[:, 3]
@@ -368,18 +367,19 @@ def _mend_areas(table: Table, boxes: Floats, findings: Findings) -> Floats:
     return areas
 
 
-def _check_trainable(table: Table, keep: Bools, findings: Findings) -> None:
-    if (keep & ~table.crowd).any():
+def _check_trainable(table: Table, keep: Bools, unreadable: Bools, findings: Findings) -> None:
+    on_readable = ~unreadable[table.image_rows]
+    if (keep & ~table.crowd & on_readable).any():
         return
     if not len(keep):
-        reason = "it has no annotations"
+        reason = "it has none at all"
     elif table.crowd.all():
         reason = "every annotation is a crowd"
+    elif (keep & ~table.crowd).any():
+        reason = "the images of all annotations are unreadable"
     else:
         reason = "no box with any size is left beside crowds"
-    findings.add(
-        "refuse", "nothing-to-train-on", f"the file has no annotation that can be trained on: {reason}", ["annotations"]
-    )
+    findings.add("refuse", "nothing-to-train-on", f"no annotation can be trained on, as {reason}", ["annotations"])
 
 
 def _note_what_is_unused(table: Table, categories: tuple[Category, ...], keep: Bools, findings: Findings) -> None:
@@ -387,13 +387,13 @@ def _note_what_is_unused(table: Table, categories: tuple[Category, ...], keep: B
     findings.add(
         "accept",
         "category-unused",
-        "{count} categories are listed and used by no annotation: they stay classes, without ground truth: {first}",
+        "categories that no annotation uses, kept as classes without ground truth",
         [f"{category.id} {category.name}" for category in categories if category.id not in used],
     )
     empty = np.bincount(table.image_rows[keep], minlength=len(table.image_ids)) == 0
     findings.add(
         "accept",
         "image-empty",
-        "{count} images have no annotation: they stay as pictures without objects (ids {first})",
+        "images without annotations, kept as pictures without objects, by id",
         table.image_ids[empty],
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from rexdet.coco import columns, segmentation
 from rexdet.coco.columns import Texts
-from rexdet.coco.findings import Finding, Findings
+from rexdet.coco.findings import SHOWN, Finding, Findings
 from rexdet.coco.mask_columns import read_masks
 from rexdet.coco.source import MaskTexts
 
@@ -93,9 +93,7 @@ def _objects(entries: Sequence[Any], kind: str, findings: Findings) -> list[dict
     if set(map(type, entries)) <= {dict}:
         return list(entries)
     odd = [index for index, entry in enumerate(entries) if not isinstance(entry, dict)]
-    findings.add(
-        "refuse", f"{kind}-not-an-object", f"{{count}} {kind} entries are no JSON objects (positions {{first}})", odd
-    )
+    findings.add("refuse", f"{kind}-not-an-object", f"{kind} entries that are no JSON objects, by position", odd)
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
@@ -110,31 +108,31 @@ def _read_categories(entries: Sequence[Any], findings: Findings) -> tuple[Catego
     findings.add(
         "refuse",
         "category-id-invalid",
-        "{count} categories have no whole number as id: {first}",
+        "categories whose id is no whole number",
         [repr(objects[row].get("id"))[:40] for row in np.flatnonzero(~good)],
     )
     names = [entry.get("name") for entry in objects]
     texts = [str(name).strip() if isinstance(name, (str, int, float)) else "" for name in names]
     nameless = [int(number) for number, text, fine in zip(ids, texts, good, strict=True) if fine and not text]
-    findings.add("refuse", "category-name-missing", "{count} categories have no name: ids {first}", nameless)
+    findings.add("refuse", "category-name-missing", "categories without a name, by id", nameless)
     categories = [
         Category(int(number), text) for number, text, fine in zip(ids, texts, good, strict=True) if fine and text
     ]
     findings.add(
         "refuse",
         "category-id-twice",
-        "{count} category ids are used more than once: {first}",
+        "category ids used more than once",
         _repeated(np.array([category.id for category in categories], np.int64)),
     )
     spelled = [category.name for category in categories]
     findings.add(
         "refuse",
         "category-name-twice",
-        "{count} category names are used more than once, and classes are matched by name: {first}",
+        "category names used more than once, while classes are matched by name",
         sorted({name for name in spelled if spelled.count(name) > 1}),
     )
     if not categories and not findings.as_tuple():
-        findings.add("refuse", "no-categories", "the file lists no categories", ["categories"])
+        findings.add("refuse", "no-categories", "empty lists", ["categories"])
     return tuple(sorted(categories, key=lambda category: category.id))
 
 
@@ -145,34 +143,34 @@ def _read_images(entries: Sequence[Any], findings: Findings) -> _Images:
     findings.add(
         "refuse",
         "image-id-invalid",
-        "{count} images have no whole number as id: {first}",
+        "images whose id is no whole number",
         [repr(raw[row])[:40] for row in np.flatnonzero(~good)],
     )
     objects = [entry for entry, fine in zip(objects, good.tolist(), strict=True) if fine]
     ids = ids[good]
-    _note_text_ids([value for value, fine in zip(raw, good.tolist(), strict=True) if fine], "image", findings)
-    findings.add("refuse", "image-id-twice", "{count} image ids are used more than once: {first}", _repeated(ids))
+    _note_text_ids(
+        [value for value, fine in zip(raw, good.tolist(), strict=True) if fine],
+        "image ids",
+        "image-id-is-text",
+        findings,
+    )
+    findings.add("refuse", "image-id-twice", "image ids used more than once", _repeated(ids))
     names = [entry.get("file_name") for entry in objects]
     named = np.fromiter((isinstance(name, str) and bool(name.strip()) for name in names), bool, len(names))
-    findings.add("refuse", "file-name-missing", "{count} images have no file_name: ids {first}", ids[~named])
+    findings.add("refuse", "file-name-missing", "images without a file_name, by id", ids[~named])
     texts = [name if isinstance(name, str) else "" for name in names]
     _refuse_repeated_names(texts, ids, findings)
     sizes = _read_sizes(objects, ids, findings)
     if not len(ids):
-        findings.add("refuse", "no-images", "the file lists no images", ["images"])
+        findings.add("refuse", "no-images", "empty lists", ["images"])
     return _Images(ids, sizes, Texts.pack([text.encode("utf-8", "surrogatepass") for text in texts]))
 
 
-def _note_text_ids(values: Sequence[Any], kind: str, findings: Findings) -> None:
+def _note_text_ids(values: Sequence[Any], name: str, code: str, findings: Findings) -> None:
     if str not in set(map(type, values)):
         return
     texts = [value for value in values if isinstance(value, str)]
-    findings.add(
-        "accept",
-        f"{kind}-id-is-text",
-        f"{{count}} {kind} ids are written as text and read as numbers: {{first}}",
-        texts,
-    )
+    findings.add("accept", code, f"{name} written as text, read as numbers", texts)
 
 
 def _refuse_repeated_names(names: Sequence[str], ids: Ints, findings: Findings) -> None:
@@ -180,11 +178,11 @@ def _refuse_repeated_names(names: Sequence[str], ids: Ints, findings: Findings) 
         return
     seen: dict[str, int] = {}
     twice = [
-        f"{name} (images {seen[name]} and {number})"
+        f"{name} of images {seen[name]} and {number}"
         for name, number in zip(names, ids.tolist(), strict=True)
-        if seen.setdefault(name, number) != number and name
+        if name and seen.setdefault(name, number) != number
     ]
-    findings.add("refuse", "file-name-twice", "{count} images repeat another image's file name: {first}", twice)
+    findings.add("refuse", "file-name-twice", "file names used by more than one image", twice)
 
 
 def _read_sizes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> Ints:
@@ -196,9 +194,7 @@ def _read_sizes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) ->
         absent = np.fromiter((value is None for value in values), bool, len(values))
         bad |= ~absent & (~good | (numbers <= 0) | (numbers > 1_000_000))
         sizes[:, side] = numbers
-    findings.add(
-        "refuse", "image-size-invalid", "{count} images have a width or height that is no size: ids {first}", ids[bad]
-    )
+    findings.add("refuse", "image-size-invalid", "images with a width or height that is no size, by id", ids[bad])
     sizes[bad | (sizes == 0).any(axis=1)] = 0
     return sizes
 
@@ -251,18 +247,16 @@ def _annotation_ids(objects: list[dict[str, Any]], findings: Findings) -> Ints:
     findings.add(
         "refuse",
         "annotation-id-invalid",
-        "{count} annotations have an id that is no whole number: {first}",
+        "annotations whose id is no whole number",
         [repr(raw[row])[:40] for row in np.flatnonzero(~good & ~absent)],
     )
-    findings.add(
-        "refuse", "annotation-id-twice", "{count} annotation ids are used more than once: {first}", _repeated(ids[good])
-    )
+    findings.add("refuse", "annotation-id-twice", "annotation ids used more than once", _repeated(ids[good]))
     missing = np.flatnonzero(~good)
     ids[missing] = np.arange(len(missing)) + max(int(ids[good].max(initial=0)), 0) + 1
     findings.add(
         "accept",
         "annotation-id-missing",
-        "{count} annotations have no id and are numbered from {first} on",
+        "annotations without an id, numbered from this one on",
         ids[absent][:1],
         count=int(absent.sum()),
     )
@@ -272,7 +266,7 @@ def _annotation_ids(objects: list[dict[str, Any]], findings: Findings) -> Ints:
 def _image_rows(objects: list[dict[str, Any]], ids: Ints, images: _Images, findings: Findings) -> tuple[Ints, Bools]:
     raw = [entry.get("image_id") for entry in objects]
     numbers, good = columns.whole_numbers(raw)
-    _note_text_ids(raw, "annotation-image", findings)
+    _note_text_ids(raw, "image ids of annotations", "annotation-image-id-is-text", findings)
     order = np.argsort(images.ids, kind="stable")
     ordered = images.ids[order]
     places = np.searchsorted(ordered, numbers)
@@ -286,9 +280,9 @@ def _image_rows(objects: list[dict[str, Any]], ids: Ints, images: _Images, findi
     findings.add(
         "refuse",
         "image-unknown",
-        "{count} annotations belong to images that the file does not list: {first}",
-        [f"annotation {ids[row]} of image {str(raw[row])[:40]}" for row in unknown[:16]],
-        count=len(unknown),
+        "annotations of images that the file does not list",
+        ids[unknown],
+        shown=[f"annotation {ids[row]} of image {str(raw[row])[:40]}" for row in unknown[:SHOWN]],
     )
     return rows, known
 
@@ -307,8 +301,9 @@ def _category_ids(
     findings.add(
         "refuse",
         "category-id-missing",
-        "{count} annotations have no category_id that is a whole number: annotations {first}",
+        "annotations without a category_id that is a whole number",
         ids[missing],
+        shown=[f"annotation {number}" for number in ids[missing[:SHOWN]]],
     )
     listed = np.array([category.id for category in categories], np.int64)
     strangers = np.flatnonzero(good & ~np.isin(numbers, listed))
@@ -319,14 +314,13 @@ def _category_ids(
         row = int(strangers[0])
         name = images.names[int(image_rows[row])].decode("utf-8", "replace") if len(images.ids) else ""
         known = ", ".join(map(str, listed[:12])) + (", …" if len(listed) > 12 else "")
-        spelled = ", ".join(f"{number} ({count} times)" for number, count in list(uses.items())[:5])
+        spelled = ", ".join(f"{number} in {count}" for number, count in list(uses.items())[:5])
         findings.add(
             "refuse",
             "category-unknown",
-            f"{{count}} annotations use category ids that the file does not list: {spelled}; first annotation "
-            f"{ids[row]} on image {name}; known ids {known}",
-            [int(ids[row]) for row in strangers[:16]],
-            count=len(strangers),
+            f"annotations with category ids that the file does not list ({spelled}; it lists {known})",
+            ids[strangers],
+            shown=[f"annotation {ids[row]} on {name}"] + [str(ids[row]) for row in strangers[1:SHOWN]],
         )
     return numbers, good & np.isin(numbers, listed)
 
@@ -339,15 +333,13 @@ def _boxes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tupl
     finite = np.isfinite(boxes).all(axis=1)
     negative = good & finite & (boxes[:, 2:] < 0).any(axis=1)
     for code, bad, clause in (
-        ("box-missing", absent, "have no bbox"),
-        ("box-invalid", ~absent & ~good, "have a bbox that is not four numbers [x, y, width, height]"),
-        ("box-not-finite", good & ~finite, "have a bbox with NaN or infinity in it"),
-        ("box-negative", negative, "have a bbox of negative width or height"),
+        ("box-missing", absent, "without a bbox"),
+        ("box-invalid", ~absent & ~good, "whose bbox is not four numbers [x, y, width, height]"),
+        ("box-not-finite", good & ~finite, "whose bbox has NaN or infinity in it"),
+        ("box-negative", negative, "whose bbox has a negative width or height"),
     ):
         rows = np.flatnonzero(bad)
-        findings.add(
-            "refuse", code, f"{{count}} annotations {clause}: {{first}}", [where(row) for row in rows[:16]], len(rows)
-        )
+        findings.add("refuse", code, f"annotations {clause}", ids[rows], shown=[where(row) for row in rows[:SHOWN]])
     return boxes, good & finite & ~negative
 
 
@@ -363,12 +355,8 @@ def _crowd(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tupl
     absent = np.fromiter((value is None for value in raw), bool, len(raw))
     numbers, good = columns.whole_numbers([int(value) if type(value) is bool else value for value in raw])
     wrong = ~absent & (~good | ~np.isin(numbers, (0, 1)))
-    findings.add(
-        "refuse", "iscrowd-invalid", "{count} annotations have an iscrowd that is not 0 or 1: {first}", ids[wrong]
-    )
-    findings.add(
-        "accept", "iscrowd-missing", "{count} annotations have no iscrowd: taken as 0 (first {first})", ids[absent]
-    )
+    findings.add("refuse", "iscrowd-invalid", "annotations with an iscrowd that is not 0 or 1", ids[wrong])
+    findings.add("accept", "iscrowd-missing", "annotations without iscrowd, taken as 0", ids[absent])
     return (numbers == 1) & good, ~wrong
 
 
@@ -377,13 +365,11 @@ def _areas(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> npt.
     areas = columns.real_numbers(raw)
     absent = np.fromiter((value is None for value in raw), bool, len(raw))
     wrong = ~absent & (~np.isfinite(areas) | (areas < 0))
-    findings.add(
-        "accept", "area-missing", "{count} annotations have no area: the box's is taken (first {first})", ids[absent]
-    )
+    findings.add("accept", "area-missing", "annotations without area, taken from the box", ids[absent])
     findings.add(
         "mend",
         "area-invalid",
-        "{count} annotations have an area that is no size: computed anew (first {first})",
+        "annotations with an area that is no size, computed anew",
         ids[wrong],
     )
     areas[~np.isfinite(areas)] = np.nan
@@ -396,19 +382,19 @@ def _mask_findings(forms: npt.NDArray[np.uint8], ids: Ints, findings: Findings) 
             segmentation.INVALID,
             "refuse",
             "segmentation-invalid",
-            "have a segmentation that is neither polygons nor a run-length code",
+            "whose segmentation is neither polygons nor a run-length code",
         ),
         (
             segmentation.FLAT,
             "mend",
             "segmentation-flat",
-            "have one flat list of numbers as segmentation: read as one polygon",
+            "whose segmentation is one flat list of numbers, read as one polygon",
         ),
         (
             segmentation.PAIRS,
             "mend",
             "segmentation-point-pairs",
-            "have a list of [x, y] pairs as segmentation: read as one polygon",
+            "whose segmentation is a list of [x, y] pairs, read as one polygon",
         ),
     ):
-        findings.add(action, code, f"{{count}} annotations {clause} (first {{first}})", ids[forms == form])
+        findings.add(action, code, f"annotations {clause}", ids[forms == form])
