@@ -16,14 +16,22 @@ from rexdet.detectron2.backbone import (
     build_rexdet_fpn_backbone,
     register_builders,
 )
+from rexdet.detectron2.check import check_config
 from rexdet.detectron2.config import add_rexdet_config
+from rexdet.detectron2.lazy import build_bottom_up
+from rexdet.detectron2.merge import merge_config
+from rexdet.detectron2.use import use_backbone
 
 __all__ = [
     "RexDetBackbone",
     "add_rexdet_config",
+    "build_bottom_up",
     "build_retinanet_rexdet_fpn_backbone",
     "build_rexdet_backbone",
     "build_rexdet_fpn_backbone",
+    "check_config",
+    "merge_config",
+    "use_backbone",
 ]
 
 register_builders()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -19,7 +20,8 @@ from rexdet.detectron2.levels import (
     wanted_features,
 )
 from rexdet.detectron2.networks import create_network
-from rexdet.detectron2.start import Start, choose_freezing, choose_norm, find_start, load_start
+from rexdet.detectron2.pixels import pixels_of_config
+from rexdet.detectron2.start import choose_freezing, choose_norm, find_start, load_start, open_start
 from rexdet.errors import UserError
 
 
@@ -54,6 +56,14 @@ def make_backbone(
         )
     except ValueError as error:
         raise UserError(str(error), f"the backbone {settings.network}") from error
+
+
+def draft_backbone(settings: BackboneSettings, out_features: tuple[str, ...], norm: str = "BN") -> RexDetBackbone:
+    """The backbone without memory for its tensors: tells whether it can be built, and its maps and shapes. Raises as
+    `make_backbone` does.
+    """
+    with torch.device("meta"):
+        return make_backbone(settings, out_features, norm=norm, freeze_at=0)
 
 
 def build_rexdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
@@ -101,7 +111,7 @@ def register_builders() -> None:
 
 def _build(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
     settings = read_settings(cfg)
-    start: Start = find_start(cfg, settings)
+    start = find_start(cfg.MODEL.WEIGHTS, settings)
     backbone = make_backbone(
         settings,
         wanted_features(cfg, settings),
@@ -112,7 +122,9 @@ def _build(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
     if describes_a_detector(cfg):
         refuse_rebuilt_stages(cfg)
         check_heads(cfg, backbone.features)
-    load_start(backbone, cfg, settings, start)
+    checkpoint = open_start(start, settings, cfg.MODEL.WEIGHTS)
+    if checkpoint is not None:
+        load_start(backbone, checkpoint, start, pixels_of_config(cfg))
     return backbone
 
 

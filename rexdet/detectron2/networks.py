@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
+import rexdet
 from rexdet.detectron2.config import BackboneSettings
 from rexdet.errors import UserError
-from rexdet.nets import ReXNet
 
 
 def create_network(settings: BackboneSettings, *, norm: str, in_channels: int = 3) -> nn.Module:
     """The network that `settings` names, with random weights.
 
-    Raises UserError for an unknown network or argument, or a value out of range.
+    Raises UserError for an unknown network or argument, a value out of range, and an argument with a key of its own.
     """
-    family, _, width = settings.network.rpartition("_")
-    arguments = {"drop_path": settings.drop_path, "norm": norm, "in_channels": in_channels, **settings.overrides}
-    if family not in ("rexnet", "rexnet_lite"):
-        raise UserError(
-            f"no network is called {settings.network!r}", "MODEL.REXDET.NAME", "write one such as rexnet_1.0"
-        )
-    try:
-        return ReXNet(float(width), **{"lite": family == "rexnet_lite", **arguments})
-    except (TypeError, ValueError) as error:
-        raise UserError(str(error), f"the network {settings.network}") from error
+    own_keys = {"norm": "NORM", "drop_path": "DROP_PATH", "num_classes": "", "weights": "WEIGHTS"}
+    for name in settings.overrides:
+        if name in own_keys:
+            key = own_keys[name]
+            fix = f"set MODEL.REXDET.{key}" if key else "leave it out: a backbone has no classifier"
+            raise UserError(f"{name} does not belong here", "MODEL.REXDET.OVERRIDES", fix)
+    arguments: dict[str, Any] = {"norm": norm, **settings.overrides}
+    if settings.drop_path > 0.0:
+        arguments["drop_path"] = settings.drop_path
+    if in_channels != 3:
+        arguments["in_channels"] = in_channels
+    return rexdet.create_model(settings.network, **arguments)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import Any
+from pathlib import Path
 
-from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+from torch import nn
 
+import rexdet
 from rexdet.detectron2.config import BackboneSettings
+from rexdet.detectron2.pixels import Pixels, check_pixels
 from rexdet.errors import UserError
+from rexdet.weights import Checkpoint, compare
 
 logger = logging.getLogger(__name__)
 
@@ -25,31 +29,57 @@ class Start(enum.Enum):
     DETECTOR = "detector"  # MODEL.WEIGHTS: whoever loads the detector fills the backbone too
 
 
-def find_start(cfg: CfgNode, settings: BackboneSettings) -> Start:
-    """What `cfg` says that the backbone starts from.
+def find_start(detector: str, settings: BackboneSettings) -> Start:
+    """What the backbone starts from, by what the config names and before any of it is opened.
 
-    Raises UserError where MODEL.WEIGHTS names a file that does not hold a detector over one of our networks: an address
-    in detectron2's catalogue by the address, before any download.
+    detector: MODEL.WEIGHTS (in a LazyConfig train.init_checkpoint): a file or an address that detectron2 knows, or "".
+    Raises UserError for an address in detectron2's own catalogues, before any download.
     """
-    weights = cfg.MODEL.WEIGHTS
-    if weights:
-        refuse_catalogue(weights, settings)
-        return Start.DETECTOR
-    return Start.BACKBONE if settings.source else Start.RANDOM
+    if not detector:
+        return Start.BACKBONE if settings.source else Start.RANDOM
+    if detector.startswith(CATALOGUES):
+        raise _foreign(detector, "is one of detectron2's own models", settings)
+    return Start.DETECTOR
 
 
-def refuse_catalogue(weights: str, settings: BackboneSettings) -> None:
-    """Raise UserError where `weights` is an address in detectron2's own catalogues."""
-    if weights.startswith(CATALOGUES):
-        raise foreign_weights(weights, "holds one of detectron2's own networks", settings)
+def open_start(start: Start, settings: BackboneSettings, detector: str = "") -> Checkpoint | None:
+    """The checkpoint that the backbone starts from, opened; None for a random start.
+
+    Raises UserError where it cannot be opened, and where `detector` does not hold a detector over a network of ours.
+    """
+    if start is Start.RANDOM:
+        return None
+    if start is Start.BACKBONE:
+        return rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None)
+    path = _local_path(detector)
+    try:
+        checkpoint = rexdet.open_checkpoint(path, pixels=settings.pixels or None)
+    except UserError as error:
+        raise _foreign(detector, error.what, settings) from error
+    if checkpoint.kind != "detector":
+        raise _foreign(detector, f"holds a {checkpoint.kind} alone", settings, weights=detector)
+    return checkpoint
 
 
-def foreign_weights(weights: str, why: str, settings: BackboneSettings) -> UserError:
-    """The error for a MODEL.WEIGHTS that does not fit a network of ours."""
-    return UserError(
-        f"MODEL.WEIGHTS is {weights}, which {why}, not a detector over {settings.network}",
-        fix=f'empty MODEL.WEIGHTS, or call rexdet.detectron2.use_backbone(cfg, "{settings.name}"), which sets all',
-    )
+def check_start(backbone: nn.Module, checkpoint: Checkpoint, start: Start, pixels: Pixels | None = None) -> None:
+    """Hold what a backbone starts from against the backbone (it may be without memory) and the pixels it will be fed.
+
+    Raises UserError where the weights do not fit, or were trained with other pixels.
+    """
+    # A detector may have been trained on any pixels: only where its own are known can they be held against the config.
+    if pixels is not None and (start is Start.BACKBONE or checkpoint.pixels_known_by != "assumed"):
+        check_pixels(pixels, checkpoint)
+    compare(backbone, checkpoint).raise_if_wrong()
+
+
+def load_start(backbone: nn.Module, checkpoint: Checkpoint, start: Start, pixels: Pixels | None = None) -> None:
+    """Fill `backbone` strictly from what it starts from. Raises UserError as `check_start` does.
+
+    A whole detector's file is loaded by detectron2 afterwards; its backbone is loaded here too, because detectron2 goes
+    on with random weights where a file does not fit.
+    """
+    check_start(backbone, checkpoint, start, pixels)
+    rexdet.load_weights(backbone, checkpoint)
 
 
 def choose_norm(settings: BackboneSettings, start: Start) -> str:
@@ -65,21 +95,32 @@ def choose_norm(settings: BackboneSettings, start: Start) -> str:
     return settings.norm or ("BN" if start is Start.RANDOM else "FrozenBN")
 
 
-def choose_freezing(freeze_at: Any, settings: BackboneSettings, start: Start) -> int:
+def choose_freezing(freeze_at: int, settings: BackboneSettings, start: Start) -> int:
     """How many stages stay frozen: MODEL.BACKBONE.FREEZE_AT, but none on random weights, which is said aloud."""
     if start is not Start.RANDOM:
-        return int(freeze_at)
+        return freeze_at
     logger.warning(
-        "%s starts from random weights%s; MODEL.REXDET.WEIGHTS or a @tag in MODEL.REXDET.NAME gives it trained ones.",
+        "%s starts from random weights%s; MODEL.REXDET.WEIGHTS or a @tag in MODEL.REXDET.NAME gives it trained ones",
         settings.name,
         f", so MODEL.BACKBONE.FREEZE_AT {freeze_at} counts as 0" if freeze_at else "",
     )
     return 0
 
 
-def load_start(backbone: Any, cfg: CfgNode, settings: BackboneSettings, start: Start) -> None:
-    """Fill `backbone` with the weights of a start from a backbone's file, strictly."""
-    if start is Start.BACKBONE:
-        from rexdet.zoo import load_weights
+def _local_path(address: str) -> str:
+    """The file behind `address`; a query (?matching_heuristics=True), which detectron2 allows, is left away."""
+    try:
+        path = str(PathManager.get_local_path(address.partition("?")[0]))
+    except OSError as error:
+        raise UserError(f"cannot be fetched ({error})", f"MODEL.WEIGHTS {address}") from error
+    if not Path(path).is_file():
+        raise UserError("no such file", f"MODEL.WEIGHTS {address}", "check the path, or empty the key")
+    return path
 
-        logger.info("%s", load_weights(backbone, settings.source))
+
+def _foreign(detector: str, why: str, settings: BackboneSettings, weights: str = "") -> UserError:
+    arguments = f'"{settings.network}", weights="{weights}"' if weights else f'"{settings.name}"'
+    return UserError(
+        f"MODEL.WEIGHTS is {detector}, which {why}: not a detector over {settings.network}",
+        fix=f"empty MODEL.WEIGHTS, or call rexdet.detectron2.use_backbone(cfg, {arguments}), which sets all of it",
+    )
