@@ -45,6 +45,7 @@ class ImageEntry:
     """An image of a data set.
 
     file_name: as the annotation file writes it. path: the file, None where it is missing or no folder was given.
+    path_below: the same below the picture root, with "/"; empty where there is no file.
     width, height: px, of the picture as its boxes see it; 0 where neither the file nor the image says.
     """
 
@@ -53,6 +54,7 @@ class ImageEntry:
     path: Path | None
     width: int
     height: int
+    path_below: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ class CocoDataset(Sequence[ImageEntry]):
             path=self.images_folder / below if below and self.images_folder is not None else None,
             width=width,
             height=height,
+            path_below=below,
         )
 
     def annotations(self, index: int, *, masks: bool = True) -> list[Annotation]:

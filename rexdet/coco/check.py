@@ -197,4 +197,4 @@ def statistics(dataset: CocoDataset) -> dict[str, Any]:
 def _range(values: npt.NDArray[Any]) -> dict[str, float] | None:
     if not values.size:
         return None
-    return {"min": values.min().item(), "median": float(np.median(values)), "max": values.max().item()}
+    return {"min": values.min().item(), "max": values.max().item(), "median": float(np.median(values))}

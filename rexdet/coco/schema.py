@@ -240,6 +240,18 @@ def _read_annotations(
     )
 
 
+def number_annotations(entries: Sequence[dict[str, Any]]) -> list[int]:
+    """The ids of annotations in their order, those without one numbered as `read_table` numbers them."""
+    return _filled_in(*columns.whole_numbers([entry.get("id") for entry in entries])).tolist()
+
+
+def _filled_in(ids: Ints, good: Bools) -> Ints:
+    missing = np.flatnonzero(~good)
+    filled = ids.copy()
+    filled[missing] = np.arange(len(missing)) + max(int(ids[good].max(initial=0)), 0) + 1
+    return filled
+
+
 def _annotation_ids(objects: list[dict[str, Any]], findings: Findings) -> Ints:
     raw = [entry.get("id") for entry in objects]
     ids, good = columns.whole_numbers(raw)
@@ -251,8 +263,7 @@ def _annotation_ids(objects: list[dict[str, Any]], findings: Findings) -> Ints:
         [repr(raw[row])[:40] for row in np.flatnonzero(~good & ~absent)],
     )
     findings.add("refuse", "annotation-id-twice", "annotation ids used more than once", _repeated(ids[good]))
-    missing = np.flatnonzero(~good)
-    ids[missing] = np.arange(len(missing)) + max(int(ids[good].max(initial=0)), 0) + 1
+    ids = _filled_in(ids, good)
     findings.add(
         "accept",
         "annotation-id-missing",
