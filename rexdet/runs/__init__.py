@@ -5,6 +5,7 @@ Standard library and pydantic; `state.py` loads torch and NumPy when they are us
 
 from __future__ import annotations
 
+from rexdet.runs.begin import check_folder
 from rexdet.runs.environment import collect_hardware, collect_versions, peak_memory
 from rexdet.runs.parts import (
     COCO_KEYS,
@@ -27,7 +28,6 @@ from rexdet.runs.run import Run
 from rexdet.runs.state import (
     ResumableSampler,
     capture_random_state,
-    gather_random_states,
     restore_random_state,
     sample_generator,
     sample_randomness,
@@ -54,10 +54,10 @@ __all__ = [
     "TimeShares",
     "WeightsFile",
     "capture_random_state",
+    "check_folder",
     "collect_hardware",
     "collect_versions",
     "differences",
-    "gather_random_states",
     "peak_memory",
     "read_record",
     "record_path",

@@ -202,6 +202,7 @@ class Failure(Part):
 
     message: str = Field(description="what happened, in one line")
     type: str | None = Field(default=None, description="class of the exception; null: stopped from outside")
+    rank: NonNegativeInt = Field(default=0, description="number of the process that failed first")
     step: NonNegativeInt | None = Field(default=None, description="optimiser step at which it happened, counted from 1")
     loss_term: str | None = Field(default=None, description="loss term that was not finite")
     image_ids: list[int | str] | None = Field(default=None, description="images of the batch")

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, Val
 from rexdet.errors import UserError
 from rexdet.files import write_json_atomically
 from rexdet.runs.environment import Hardware
+from rexdet.runs.notes import count_event, read_notes, remove_notes
 from rexdet.runs.parts import (
     COCO_KEYS,
     Data,
@@ -151,22 +152,39 @@ def read_record(folder: str | os.PathLike[str]) -> RunRecord:
             # Between the first look and the lock the run may have been resumed.
             record = load_record(folder)
             if _is_orphaned(record):
-                mark_killed(record)
+                mark_killed(record, path.parent)
                 write_record(folder, record)
+                remove_notes(path.parent)
     except OSError as error:
         # Somebody else's run, or a read-only copy: the answer is the same, only that it cannot be kept.
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         if _is_orphaned(record):
-            mark_killed(record)
+            mark_killed(record, path.parent)
     return record
 
 
-def mark_killed(record: RunRecord) -> None:
-    """Turn a running record whose process is gone into a killed one; when it ended is not known."""
-    record.status = "killed"
+def mark_killed(record: RunRecord, folder: Path) -> None:
+    """Turn a running record whose process is gone into a killed one; when it ended is not known.
+
+    Where another process of the run has left word of its failure, that was the reason and the run has failed. The notes
+    themselves stay: they go when the record is written.
+    """
     process = f"process {record.process.pid} on {record.process.host}" if record.process else "its process"
     record.failure = Failure(message=f"{process} ended without a word, after the last write of this record")
+    record.status = "killed"
+    take_notes(record, folder)
+
+
+def take_notes(record: RunRecord, folder: Path) -> None:
+    """Take what the other processes tell into a record that ends: their events, and the first failure as the reason."""
+    notes = read_notes(folder)
+    for note in notes:
+        for event in note.events:
+            record.events = count_event(record.events, event)
+    if notes and notes[0].failure is not None and record.status != "done":
+        record.failure = notes[0].failure
+        record.status = "failed"
 
 
 def load_record(folder: str | os.PathLike[str]) -> RunRecord:

@@ -8,32 +8,20 @@ import sys
 import threading
 import time
 import traceback
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from rexdet.errors import UserError
+from rexdet.runs.begin import check_folder, take_over
 from rexdet.runs.environment import collect_hardware, collect_versions, peak_memory
+from rexdet.runs.notes import Note, count_event, read_notes, remove_notes, write_note
 from rexdet.runs.parts import Event, Failure, utc_now
-from rexdet.runs.process import current_process, liveness
-from rexdet.runs.record import (
-    RECORD_NAME,
-    RunRecord,
-    load_record,
-    locked,
-    mark_killed,
-    read_record,
-    record_path,
-    write_record,
-)
+from rexdet.runs.process import current_process
+from rexdet.runs.record import RunRecord, locked, read_record, take_notes, write_record
 
-# A record whose process cannot be asked (another host) counts as that of a live run for so long after its last write.
-QUIET = timedelta(minutes=10)
-# Further messages of one code are counted together, so that a faulty data set does not make the record unreadable.
-MESSAGES_PER_CODE = 100
-# Files by which a folder shows that it holds results, besides a record.
-_RESULTS = ("last_checkpoint", "*.pth", "*.safetensors", "detections*.json", "genome.yaml")
+# How long the first process waits for the word of another one that has failed, in seconds.
+PATIENCE_S = 10.0
 
 
 class Terminated(SystemExit):
@@ -52,13 +40,15 @@ class Run:
             run.finish(metrics={"bbox": numbers})
 
     An exception makes the run failed; Ctrl-C and SIGTERM make it killed; a block that ends without `finish` has failed.
-    Among several processes only the main one (rank 0) writes; the others may call everything all the same.
+    Among processes that train together only the first (rank 0) writes the record. The others call the same methods;
+    their events and failures reach the record through notes beside it.
     """
 
-    def __init__(self, folder: Path, record: RunRecord, *, main_process: bool, earlier_wall_time: float = 0.0) -> None:
+    def __init__(self, folder: Path, record: RunRecord, *, rank: int, earlier_wall_time: float = 0.0) -> None:
         self.folder = folder
         self.record = record
-        self.main_process = main_process
+        self.rank = rank
+        self._note = Note(rank=rank)
         self._earlier_wall_time = earlier_wall_time
         self._started = time.monotonic()
         self._written = 0.0
@@ -71,7 +61,7 @@ class Run:
         record: RunRecord,
         *,
         resume: bool = False,
-        main_process: bool | None = None,
+        rank: int | None = None,
     ) -> Run:
         """Begin a run in `folder` (made if missing) and write its first record.
 
@@ -79,33 +69,24 @@ class Run:
         With `resume` the run that lies in the folder goes on: its start, events, evaluations, files, the checkpoint it
         began from and the wall time so far stay, the rest is taken from `record`; an empty folder starts afresh.
         Without it a folder that holds results is refused, and the record of a run that left none is kept beside.
-        main_process: whether this process writes; by default RANK (set by torchrun) decides.
+        rank: number of this process among those that train together; by default RANK, which torchrun sets, else 0.
 
         Raises UserError: the folder holds a run and `resume` is false; it holds another run than `record` tells
         of (kind, engine, network, training data, seed); a process that lives writes to it.
         """
         path = Path(folder)
-        main = os.environ.get("RANK", "0") == "0" if main_process is None else main_process
+        number = int(os.environ.get("RANK", "0")) if rank is None else rank
         record = record.model_copy(deep=True)
-        if not main:
-            return cls(path, record, main_process=False)
+        if number:
+            return cls(path, record, rank=number)
         path.mkdir(parents=True, exist_ok=True)
         record.command = record.command or command_line()
         record.versions = record.versions or collect_versions()
         record.hardware = record.hardware or collect_hardware()
         record.process = current_process()
         with locked(path):
-            earlier = _earlier_run(path)
-            # What a kill left of a half-written record: nobody writes here now.
-            for partial in path.glob(f".{RECORD_NAME}.*.partial"):
-                partial.unlink()
-            if earlier is not None and resume:
-                record = _continued(earlier, record, path)
-            elif not resume:
-                _refuse_results(path, earlier)
-                if earlier is not None:
-                    _set_aside(path, earlier)
-            run = cls(path, record, main_process=True, earlier_wall_time=record.wall_time_s or 0.0)
+            record = take_over(path, record, resume=resume)
+            run = cls(path, record, rank=0, earlier_wall_time=record.wall_time_s or 0.0)
             run._write()
         return run
 
@@ -120,22 +101,14 @@ class Run:
 
     def event(self, code: str, message: str, count: int = 1) -> None:
         """Note something that a reader of the numbers should know; the same code and message are counted together."""
-        same_code = [event for event in self.record.events if event.code == code]
-        known = next((event for event in same_code if event.message == message), None)
-        if known is None and len(same_code) >= MESSAGES_PER_CODE:
-            message = f"further messages of this kind, beyond the first {MESSAGES_PER_CODE}"
-            known = next((event for event in same_code if event.message == message), None)
-        if known is not None:
-            known.count += count
-            # Repetitions may come by the thousand; the next write of any kind carries the latest count.
-            if time.monotonic() - self._written < 1.0:
-                return
-        else:
-            self.record.events = [
-                *self.record.events,
-                Event(time=utc_now(), code=code, message=message, count=count),
-            ]
-        self._write()
+        known = len(self.record.events)
+        self.record.events = count_event(
+            self.record.events, Event(time=utc_now(), code=code, message=message, count=count)
+        )
+        self._note.events = self.record.events
+        # Repetitions may come by the thousand; the record's next write, of any kind, carries the latest count.
+        if self.rank or len(self.record.events) > known or time.monotonic() - self._written > 1.0:
+            self._write()
 
     def finish(self, **parts: Any) -> None:
         """Set the last fields (metrics=..., time_share=..., files=...), mark the run done and write it."""
@@ -152,16 +125,19 @@ class Run:
         image_ids: list[int | str] | None = None,
         module: str | None = None,
         replay_file: str | None = None,
+        elsewhere: bool = False,
     ) -> None:
         """Mark the run failed and write it. The first reason stays: what follows from it does not replace it.
 
-        step: counted from 1; replay_file: relative to the run's folder.
+        step: counted from 1; replay_file: relative to the run's folder. elsewhere: this process only stops because
+        another one has failed, whose word the first process then waits for (`PATIENCE_S`), and prefers.
         """
         if self.record.status != "running":
             return
         self.record.failure = Failure(
             message=one_line(error),
             type=None if isinstance(error, str) else type(error).__name__,
+            rank=self.rank,
             step=step,
             loss_term=loss_term,
             image_ids=image_ids,
@@ -169,6 +145,10 @@ class Run:
             replay_file=replay_file,
             traceback=_traceback(error),
         )
+        if not elsewhere:
+            self._note.failure = self.record.failure
+        elif self.rank == 0:
+            self._wait_for_another()
         self._end("failed")
 
     def __enter__(self) -> Run:
@@ -206,13 +186,26 @@ class Run:
         for name, value in parts.items():
             setattr(self.record, name, {**self.record.files, **value} if name == "files" else value)
 
+    def _wait_for_another(self) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until and not any(note.failure for note in read_notes(self.folder)):
+            time.sleep(0.05)
+
     def _end(self, status: Any) -> None:
         self.record.status = status
         self.record.finished = utc_now()
+        if self.rank == 0:
+            take_notes(self.record, self.folder)
         self._write()
+        if self.rank == 0:
+            remove_notes(self.folder)
 
     def _write(self) -> None:
-        if not self.main_process:
+        self._written = time.monotonic()
+        if self.rank:
+            # Once the run is done, the first process has taken the notes over.
+            if self.record.status != "done" and (self._note.events or self._note.failure):
+                write_note(self.folder, self._note)
             return
         record = self.record
         record.updated = utc_now()
@@ -220,7 +213,6 @@ class Run:
         if record.status != "running" and record.peak_memory is None:
             record.peak_memory = peak_memory()
         write_record(self.folder, record)
-        self._written = time.monotonic()
 
 
 class _TerminationHandler:
@@ -256,88 +248,4 @@ def _traceback(error: BaseException | str) -> str | None:
     return text.encode("utf-8", errors="backslashreplace").decode()
 
 
-def _earlier_run(folder: Path) -> RunRecord | None:
-    """The record in `folder`, or None; a dead process's is turned into killed, a live one's refused."""
-    if not record_path(folder).exists():
-        return None
-    record = load_record(folder)
-    if record.status != "running" or record.process is None:
-        return record
-    state = liveness(record.process)
-    process = f"process {record.process.pid} on {record.process.host}"
-    if state == "alive":
-        raise UserError(f"{process} is still writing this run", str(folder), "stop it, or name another --output")
-    if state == "unknown" and utc_now() - record.updated < QUIET:
-        since = f"{process} wrote to this run at {record.updated:%H:%M:%S} UTC and may still live"
-        raise UserError(
-            since, str(folder), f"wait {QUIET.seconds // 60} minutes after its end, or name another --output"
-        )
-    mark_killed(record)
-    return record
-
-
-def _refuse_results(folder: Path, earlier: RunRecord | None) -> None:
-    results = sorted(path.name for pattern in _RESULTS for path in folder.glob(pattern))
-    if earlier is not None and earlier.status == "done":
-        raise UserError("holds a finished run", str(folder), "name another --output, or --resume to train it on")
-    if results:
-        status = f"a {earlier.status} run" if earlier is not None else "results of a run"
-        raise UserError(
-            f"holds {status} ({results[0]})", str(folder), "--resume to go on with it, or name another --output"
-        )
-
-
-def _set_aside(folder: Path, earlier: RunRecord) -> None:
-    """Keep the record of a run that ended before it had results, under the time of its start."""
-    kept = folder / f"record-{earlier.created:%Y%m%dT%H%M%SZ}.json"
-    number = 1
-    while kept.exists():
-        number += 1
-        kept = folder / f"record-{earlier.created:%Y%m%dT%H%M%SZ}-{number}.json"
-    write_record(kept, earlier)
-
-
-def _continued(earlier: RunRecord, record: RunRecord, folder: Path) -> RunRecord:
-    """`record` as the continuation of `earlier`. Raises UserError where it is another run."""
-    for what, old, new in _identity(earlier, record):
-        if old is not None and new is not None and old != new:
-            raise UserError(
-                f"holds a run with {what} {old}, not {new}",
-                str(folder),
-                "--resume goes on with the same run; a new one takes another --output (--weights starts from this)",
-            )
-    if record.network is None or earlier.network is not None:
-        record.network = earlier.network
-    for name in ("created", "evaluations", "events", "final_weights", "wall_time_s"):
-        setattr(record, name, getattr(earlier, name))
-    for name in ("seed", "engine", "config", "recipe"):
-        if getattr(record, name) is None:
-            setattr(record, name, getattr(earlier, name))
-    record.data = record.data.model_copy(
-        update={"train": record.data.train or earlier.data.train, "val": record.data.val or earlier.data.val}
-    )
-    record.files = {**earlier.files, **record.files}
-    record.resumed_at = [*earlier.resumed_at, utc_now()]
-    return record
-
-
-def _identity(earlier: RunRecord, record: RunRecord) -> list[tuple[str, Any, Any]]:
-    def network(of: RunRecord) -> str | None:
-        if of.network is None:
-            return None
-        changed = " ".join(f"{key}={value}" for key, value in sorted(of.network.overrides.items()))
-        return f"{of.network.name} {changed}".strip()
-
-    def training_data(of: RunRecord) -> str | None:
-        return of.data.train.fingerprint if of.data.train is not None else None
-
-    return [
-        ("kind", earlier.kind, record.kind),
-        ("engine", earlier.engine, record.engine),
-        ("network", network(earlier), network(record)),
-        ("training data of fingerprint", training_data(earlier), training_data(record)),
-        ("seed", earlier.seed, record.seed),
-    ]
-
-
-__all__ = ["Run", "Terminated", "command_line", "one_line", "read_record"]
+__all__ = ["Run", "Terminated", "check_folder", "command_line", "one_line", "read_record"]

@@ -16,12 +16,10 @@ from rexdet.runs.sampler import ResumableSampler
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 __all__ = [
     "ResumableSampler",
     "capture_random_state",
-    "gather_random_states",
     "restore_random_state",
     "sample_generator",
     "sample_randomness",
@@ -135,60 +133,6 @@ def sample_randomness(seed: int, epoch: int, index: int) -> Iterator[np.random.G
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
         torch.set_rng_state(before[2])
-
-
-def gather_random_states() -> list[dict[str, Any]]:
-    """The random states of all processes that train together, in the order of their ranks: what a checkpoint keeps.
-
-    Every process calls it; each gets the whole list, and on resuming restores `states[rank]`. One process: one state.
-    """
-    import torch
-    import torch.distributed as distributed
-
-    state = capture_random_state()
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return [state]
-    # Gathered as bytes: all processes have tensors of the same shapes, and no object is ever unpickled.
-    device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
-    mine = _to_bytes(state).to(device)
-    gathered = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(gathered, mine)
-    return [_from_bytes(data.cpu(), like=state) for data in gathered]
-
-
-def _to_bytes(state: dict[str, Any]) -> torch.Tensor:
-    import torch
-
-    position = torch.tensor([state["numpy"]["position"]], dtype=torch.int64)
-    return torch.cat([tensor.view(torch.uint8) for tensor in [*_leaves(state), position]])
-
-
-def _from_bytes(data: torch.Tensor, like: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
-    state = {name: dict(part) if isinstance(part, dict) else part for name, part in like.items()}
-    parts = [
-        (state["python"], "words"),
-        (state["python"], "gauss"),
-        (state["numpy"], "words"),
-        (state["numpy"], "gauss"),
-    ]
-    state["cuda"] = list(state["cuda"])
-    places: list[tuple[Any, Any]] = [*parts, (state, "torch"), *((state["cuda"], i) for i in range(len(state["cuda"])))]
-    begin = 0
-    for holder, key in places:
-        size = holder[key].numel() * holder[key].element_size()
-        # A copy starts at an aligned address, which a view as larger numbers needs.
-        holder[key] = data[begin : begin + size].clone().view(holder[key].dtype)
-        begin += size
-    state["numpy"]["position"] = int(data[begin:].clone().view(torch.int64))
-    return state
-
-
-def _leaves(state: dict[str, Any]) -> list[torch.Tensor]:
-    python, numpy_state = state["python"], state["numpy"]
-    named = [python["words"], python["gauss"], numpy_state["words"], numpy_state["gauss"]]
-    return [*named, state["torch"], *state["cuda"]]
 
 
 def _words(*entropy: int) -> np.ndarray:

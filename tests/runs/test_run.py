@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,9 +18,20 @@ from pydantic import ValidationError
 
 from rexdet.errors import UserError
 from rexdet.files import write_json_atomically
-from rexdet.runs import COCO_KEYS, Data, DataSplit, Network, Recipe, Run, RunRecord, read_record, write_record
+from rexdet.runs import (
+    COCO_KEYS,
+    Data,
+    DataSplit,
+    Network,
+    Recipe,
+    Run,
+    RunRecord,
+    check_folder,
+    read_record,
+    write_record,
+)
+from rexdet.runs.notes import MESSAGES_PER_CODE, read_notes
 from rexdet.runs.process import current_process, liveness
-from rexdet.runs.run import MESSAGES_PER_CODE
 
 BBOX: dict[str, float | None] = dict.fromkeys(COCO_KEYS, 0.5)
 
@@ -302,10 +314,10 @@ def test_resume_in_an_empty_folder_starts_afresh(tmp_path: Path) -> None:
     assert read_record(tmp_path / "a").resumed_at == []
 
 
-def test_only_the_main_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_writes_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     with Run.start(tmp_path / "a", new()) as run:
-        run.event("unreadable_image", "a.jpg")
+        run.update(seed=1)
         run.finish(metrics={"bbox": BBOX})
     assert not (tmp_path / "a").exists()
     monkeypatch.setenv("RANK", "0")
@@ -496,3 +508,99 @@ def test_the_identity_of_this_process_lives() -> None:
     process = current_process()
     assert process.host == socket.gethostname()
     assert liveness(process) == "alive"
+
+
+def test_a_folder_can_be_asked_before_long_preparations(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new")
+    check_folder(tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+    Run.start(tmp_path, new()).finish()
+    with pytest.raises(UserError, match="holds a finished run"):
+        check_folder(tmp_path)
+    check_folder(tmp_path, resume=True)
+    _running_with(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(UserError, match="is still writing this run"):
+            check_folder(tmp_path, resume=resume)
+
+
+def _fails(run: Run, error: Exception) -> None:
+    with run:
+        raise error
+
+
+def test_events_of_other_processes_reach_the_record(tmp_path: Path) -> None:
+    runs = [Run.start(tmp_path, new(), rank=rank) for rank in range(3)]
+    for run in runs:
+        run.event("unreadable_image", "a.jpg: cut off")
+    for _ in range(4):
+        runs[2].event("unreadable_image", "b.jpg: empty")
+    runs[0].finish()
+    for run in runs[1:]:
+        run.finish()
+    events = [(event.message, event.count) for event in read_record(tmp_path).events]
+    assert events == [("a.jpg: cut off", 3), ("b.jpg: empty", 4)]
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_the_reason_of_the_process_that_failed_first_is_recorded(tmp_path: Path) -> None:
+    first, second = (Run.start(tmp_path, new(), rank=rank) for rank in range(2))
+    with pytest.raises(MemoryError):
+        _fails(second, MemoryError("out of memory"))
+    with pytest.raises(RuntimeError):
+        _fails(first, RuntimeError("connection closed by peer"))
+    record = read_record(tmp_path)
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert (record.failure.rank, record.failure.message) == (1, "out of memory")
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_a_launcher_that_stops_the_rest_does_not_hide_the_reason(tmp_path: Path, program: Any) -> None:
+    first = program(RUNNER, tmp_path, "a")
+    assert told(first) == "running"
+    second = Run.start(tmp_path, new(), rank=1)
+    with pytest.raises(MemoryError):
+        _fails(second, MemoryError("out of memory"))
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=10) == 128 + signal.SIGTERM
+    record = read_record(tmp_path)
+    assert (record.status, record.failure and record.failure.message) == ("failed", "out of memory")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_after_a_hard_kill_the_notes_of_the_others_are_not_lost(tmp_path: Path, program: Any, resume: bool) -> None:
+    first = program(RUNNER, tmp_path, "a")
+    assert told(first) == "running"
+    second = Run.start(tmp_path, new(), rank=1)
+    second.event("unreadable_image", "a.jpg: cut off")
+    second.fail(MemoryError("out of memory"))
+    first.kill()
+    first.wait()
+    if resume:
+        Run.start(tmp_path, new(), resume=True).finish()
+    record = read_record(tmp_path)
+    assert record.status == ("done" if resume else "failed")
+    assert resume or (record.failure is not None and record.failure.message == "out of memory")
+    assert [event.code for event in record.events] == ["started", "unreadable_image"]
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_a_process_that_only_follows_waits_for_the_word_of_the_one_that_failed(tmp_path: Path) -> None:
+    first, second = (Run.start(tmp_path, new(), rank=rank) for rank in range(2))
+    later = threading.Timer(0.3, lambda: second.fail(FloatingPointError("not finite"), loss_term="loss_cls"))
+    later.start()
+    first.fail("another process met a loss that is not finite", elsewhere=True)
+    later.join()
+    failure = read_record(tmp_path).failure
+    assert failure is not None
+    assert (failure.rank, failure.loss_term) == (1, "loss_cls")
+
+
+def test_without_the_word_of_another_process_its_own_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rexdet.runs.run.PATIENCE_S", 0.1)
+    first, second = (Run.start(tmp_path, new(), rank=rank) for rank in range(2))
+    second.fail("another process failed", elsewhere=True)
+    assert read_notes(tmp_path) == []
+    first.fail("another process failed", elsewhere=True)
+    assert read_record(tmp_path).status == "failed"

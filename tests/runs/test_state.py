@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import random
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed
 from torch.utils.data import DataLoader, Dataset
 
 from rexdet.errors import UserError
 from rexdet.runs.sampler import ResumableSampler
 from rexdet.runs.state import (
     capture_random_state,
-    gather_random_states,
     restore_random_state,
     sample_generator,
     sample_randomness,
@@ -168,46 +163,3 @@ def test_augmentation_differs_between_samples_and_epochs_and_not_with_the_worker
         assert len(set(alone[:, column].tolist())) == 16
     for workers in (1, 2, 4):
         assert torch.equal(two_epochs(workers), alone)
-
-
-def test_one_process_gathers_its_own_state() -> None:
-    seed_everything(4)
-    states = gather_random_states()
-    expected = draw()
-    assert len(states) == 1
-    restore_random_state(states[0])
-    assert draw() == expected
-
-
-def gather_in(folder: Path, rank: int) -> None:
-    """What one of two processes does: writes its own state and what it has gathered."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    seed_everything(5, rank)
-    random.gauss(0, 1)
-    states = gather_random_states()
-    torch.save({"own": capture_random_state(), "all": states}, folder / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_two_processes_gather_both_states(tmp_path: Path) -> None:
-    # Forked, so that torch is not loaded twice more.
-    processes = [multiprocessing.get_context("fork").Process(target=gather_in, args=(tmp_path, r)) for r in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-    saved = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(2)]
-
-    def same(a: Any, b: Any) -> bool:
-        if isinstance(a, dict):
-            return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-        if isinstance(a, list):
-            return len(a) == len(b) and all(map(same, a, b))
-        return torch.equal(a, b) and a.dtype == b.dtype if isinstance(a, torch.Tensor) else a == b
-
-    for of in saved:
-        assert len(of["all"]) == 2
-        assert all(same(of["all"][rank], saved[rank]["own"]) for rank in range(2))
-    assert not same(saved[0]["own"], saved[1]["own"])
