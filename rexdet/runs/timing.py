@@ -13,6 +13,7 @@ time to read ahead, so the share of data is a lower bound there. On the CPU ever
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,9 +63,8 @@ class TimeShares:
         """For training on `device`: "cpu" or "cuda", with or without a number, text or torch.device."""
         if not str(device).startswith("cuda"):
             return cls()
-        import torch
-
-        return cls(torch.cuda.synchronize, sample_every)
+        # What trains on CUDA has loaded torch; this room loads it nowhere but in state.py.
+        return cls(sys.modules["torch"].cuda.synchronize, sample_every)
 
     @contextmanager
     def step(self, images: int = 0) -> Iterator[None]:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rexdet.errors import UserError
-from rexdet.runs.sampler import ResumableSampler
+from rexdet.runs.state import ResumableSampler
 
 Pair = tuple[int, int]
 ORDER_OF_SEED_0 = [7, 4, 5, 1, 9, 8, 6, 2, 0, 3]

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rexdet.errors import UserError
-from rexdet.runs.sampler import ResumableSampler
 from rexdet.runs.state import (
+    ResumableSampler,
     capture_random_state,
     restore_random_state,
     sample_generator,
