@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "rexdet/__init__.py").read_text(), re.MULTILINE)
@@ -56,7 +56,10 @@ setup(
     python_requires=">=3.10",
     # The configurations live at the top of the repository, where people edit them, and are installed inside the
     # package, where `rexdet.get_config` finds them from any folder.
-    packages=[*find_packages(include=["rexdet", "rexdet.*"]), "rexdet.shipped_configs"],
+    packages=[
+        *find_namespace_packages(include=["rexdet", "rexdet.*"], exclude=["*.__pycache__"]),
+        "rexdet.shipped_configs",
+    ],
     package_dir={"rexdet": "rexdet", "rexdet.shipped_configs": "configs"},
     package_data={
         "rexdet": ["py.typed", "**/*.yaml", "**/*.tsv", "**/*.json", "**/*.safetensors"],

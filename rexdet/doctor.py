@@ -238,7 +238,8 @@ def mend(library: Library, error: str) -> str:
             distribution = {"PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python-headless"}.get(lacking, lacking)
             return f"{pip} {distribution}"
     if _in_checkout():
-        return f"{_python()} -m pip uninstall -y {library.distributions[0]}; rm -f .venv/.rexdet-*; make setup"
+        # Nothing better is known than to build the environment anew: half a minute with the packages cached.
+        return "make clean setup"
     return library.install
 
 

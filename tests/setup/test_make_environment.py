@@ -1,0 +1,138 @@
+"""The environment's script: versions, settings that are handed on, and the way round a refused uv."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def script(setup_script: Callable[[str], ModuleType]) -> ModuleType:
+    return setup_script("make_environment")
+
+
+def test_an_old_python_is_refused_and_a_new_one_warned_about(
+    script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(script.SetupError, match=r"Python 3\.9.*3\.10 or newer.*PYTHON="):
+        script.check_python((3, 9))
+    for version in ((3, 10), (3, 11), (3, 12)):
+        script.check_python(version)
+    assert capsys.readouterr().out == ""
+    script.check_python((3, 14))
+    assert "3.14 has not been tried" in capsys.readouterr().out
+
+
+def test_pips_index_and_certificates_reach_uv(script: ModuleType) -> None:
+    listed = "\n".join(
+        [
+            ":env:.timeout='30'",
+            "global.cert='/etc/own.pem'",
+            "global.extra-index-url='https://other.invalid/simple'",
+            "global.index-url='https://global.invalid/simple?a=b'",
+            "install.index-url='https://install.invalid/simple'",
+        ]
+    )
+    assert script.settings_for_uv(listed) == {
+        "UV_DEFAULT_INDEX": "https://install.invalid/simple",
+        "SSL_CERT_FILE": "/etc/own.pem",
+    }
+    assert script.settings_for_uv("") == {}
+
+
+class Runs:
+    """Stands in for subprocess.run: remembers the commands, and fails those that start with one of `refused`."""
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        self.commands.append(list(command))
+        status = 1 if command[0].endswith(self.refused) else 0
+        message = "error: Failed to fetch\n  Caused by: no route\nhint: look it up" if status else ""
+        return subprocess.CompletedProcess(command, status, stdout="", stderr=message)
+
+
+def make(script: ModuleType, folder: Path, *, uv: bool) -> Any:
+    environment = script.Environment(folder)
+    environment.python.parent.mkdir(parents=True)
+    if uv:
+        environment.uv.touch()
+    return environment
+
+
+def test_a_refused_uv_hands_the_same_words_to_pip(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Runs("uv")
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    make(script, tmp_path, uv=True).install("-r", "list.txt")
+    installs = [command for command in runs.commands if "install" in command]
+    assert [Path(command[0]).name for command in installs] == ["uv", "python"]
+    assert all(command[-3:] == ["--no-build-isolation", "-r", "list.txt"] for command in installs)
+    assert "uv was refused (Caused by: no route)" in capsys.readouterr().out
+
+
+def test_without_uv_pip_does_the_work(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    make(script, tmp_path, uv=False).install("-r", "list.txt")
+    assert [command[1:4] for command in runs.commands] == [["-m", "pip", "install"]]
+
+
+def test_when_both_are_refused_one_line_says_so(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script.subprocess, "run", Runs("uv", "python"))
+    with pytest.raises(script.SetupError, match="packages could not be installed"):
+        make(script, tmp_path, uv=True).install("-r", "list.txt")
+
+
+def test_the_pins_are_exact_name_no_address_and_serve_every_python(repository: Path) -> None:
+    markers = pytest.importorskip("packaging.requirements", reason="packaging reads the markers")
+    lists = {name: (repository / "requirements" / f"{name}.txt").read_text() for name in ("runtime", "development")}
+    for text in (*lists.values(), (repository / "requirements" / "build.txt").read_text()):
+        assert "://" not in text
+        for line in text.splitlines():
+            requirement = markers.Requirement(line)
+            assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), line
+    for version in ("3.10", "3.11", "3.12"):
+        environment = {"python_version": version, "python_full_version": f"{version}.1", "sys_platform": "linux"}
+        chosen = [
+            requirement.name.lower().replace("_", "-")
+            for requirement in map(markers.Requirement, "".join(lists.values()).splitlines())
+            if requirement.marker is None or requirement.marker.evaluate(environment)
+        ]
+        assert len(chosen) == len(set(chosen)), f"pinned twice for Python {version}"
+        for name in ("torch", "numpy", "pillow", "pycocotools", "fvcore", "pytest", "timm", "scikit-learn"):
+            assert name in chosen
+
+
+def test_the_pins_lie_within_the_ranges(repository: Path) -> None:
+    """setup.py's ranges and the pinned lists are two files: a range that moved without its pin would go unseen."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    try:
+        declared = metadata.requires("rexdet") or []
+    except metadata.PackageNotFoundError:
+        pytest.skip("rexdet is not installed here (make setup does it)")
+    pins: dict[str, list[Version]] = {}
+    for name in ("runtime", "development"):
+        for line in (repository / "requirements" / f"{name}.txt").read_text().splitlines():
+            pin = Requirement(line)
+            version = Version(str(pin.specifier).removeprefix("=="))
+            pins.setdefault(pin.name.lower().replace("_", "-"), []).append(version)
+    for requirement in map(Requirement, declared):
+        name = requirement.name.lower().replace("_", "-")
+        assert name in pins, f"{name} is not pinned"
+        assert all(version in requirement.specifier for version in pins[name]), requirement
