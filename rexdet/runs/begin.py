@@ -17,6 +17,7 @@ from rexdet.runs.record import RECORD_NAME, RunRecord, load_record, mark_killed,
 QUIET = timedelta(minutes=10)
 # Files by which a folder shows that it holds results, besides a record.
 _RESULTS = ("last_checkpoint", "*.pth", "*.safetensors", "detections*.json", "genome.yaml")
+_ANOTHER = "name another --output"
 
 
 def check_folder(folder: str | os.PathLike[str], *, resume: bool = False) -> None:
@@ -25,9 +26,23 @@ def check_folder(folder: str | os.PathLike[str], *, resume: bool = False) -> Non
     Only the folder is looked at; whether a resumed run is the same run, `Run.start` tells. Changes nothing.
     """
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise UserError("is a file, and a run needs a folder", str(folder), _ANOTHER)
     earlier = earlier_run(path)
     if not resume:
         refuse_results(path, earlier)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run. Raises UserError where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError("is a file or lies below one, and a run needs a folder", str(folder), _ANOTHER) from None
+    except PermissionError:
+        raise UserError("this folder may not be made", str(folder), _ANOTHER) from None
+    if not os.access(folder, os.W_OK):
+        raise UserError("this folder may not be written to", str(folder), _ANOTHER)
 
 
 def take_over(folder: Path, record: RunRecord, *, resume: bool) -> RunRecord:

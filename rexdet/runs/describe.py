@@ -122,6 +122,7 @@ def _failure(record: RunRecord) -> list[str]:
     assert failure is not None
     lines = [f"{failure.type}: {failure.message}" if failure.type else failure.message]
     for label, value in (
+        ("in process", failure.rank or None),
         ("at step", failure.step),
         ("loss term", failure.loss_term),
         ("first module", failure.module),

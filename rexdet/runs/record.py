@@ -125,9 +125,9 @@ class RunRecord(Part):
 
 
 def record_path(folder: str | os.PathLike[str]) -> Path:
-    """The record of a run folder; a path that ends in .json is taken as the record itself."""
+    """The record of a run folder; a path that ends in .json and is no folder is taken as the record itself."""
     path = Path(folder)
-    return path if path.suffix == ".json" else path / RECORD_NAME
+    return path if path.suffix == ".json" and not path.is_dir() else path / RECORD_NAME
 
 
 def write_record(folder: str | os.PathLike[str], record: RunRecord) -> None:

@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from rexdet.errors import UserError
-from rexdet.runs.begin import check_folder, take_over
+from rexdet.runs.begin import check_folder, make_folder, take_over
 from rexdet.runs.environment import collect_hardware, collect_versions, peak_memory
 from rexdet.runs.notes import Note, count_event, read_notes, remove_notes, write_note
 from rexdet.runs.parts import Event, Failure, utc_now
@@ -72,14 +72,14 @@ class Run:
         rank: number of this process among those that train together; by default RANK, which torchrun sets, else 0.
 
         Raises UserError: the folder holds a run and `resume` is false; it holds another run than `record` tells
-        of (kind, engine, network, training data, seed); a process that lives writes to it.
+        of (kind, engine, network, training data, seed); a process that lives writes to it; it cannot be written to.
         """
         path = Path(folder)
         number = int(os.environ.get("RANK", "0")) if rank is None else rank
         record = record.model_copy(deep=True)
         if number:
             return cls(path, record, rank=number)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         record.command = record.command or command_line()
         record.versions = record.versions or collect_versions()
         record.hardware = record.hardware or collect_hardware()

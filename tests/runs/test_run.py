@@ -604,3 +604,27 @@ def test_without_the_word_of_another_process_its_own_stands(tmp_path: Path, monk
     assert read_notes(tmp_path) == []
     first.fail("another process failed", elsewhere=True)
     assert read_record(tmp_path).status == "failed"
+
+
+def test_an_output_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for name in ("file", "file/below"):
+        with pytest.raises(UserError, match="a run needs a folder; name another --output"):
+            Run.start(tmp_path / name, new())
+    with pytest.raises(UserError, match="a run needs a folder"):
+        check_folder(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_may_be_called_like_a_file(tmp_path: Path) -> None:
+    Run.start(tmp_path / "a.json", new()).finish()
+    assert read_record(tmp_path / "a.json").status == "done"
+    assert os.listdir(tmp_path / "a.json") == ["record.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o555)
+    for name in ("locked", "locked/below"):
+        with pytest.raises(UserError, match="may not be"):
+            Run.start(tmp_path / name, new())
