@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rexdet.coco.annotations import read_annotations
 from rexdet.coco.draw import (
     LEAST_SIDE,
     Objects,
     class_colours,
+    class_sheets,
     draw_detections,
     enlargement,
     side_by_side,
 )
+from rexdet.coco.generate import generate_embedded
 from rexdet.coco.marks import draw_label, load_font
+from rexdet.coco.scenes import CLASSES
 
 Picture = NDArray[np.uint8]
 
@@ -174,3 +180,19 @@ def test_names_in_other_scripts_are_written() -> None:
         for name in ("ёлка ≥", "мышь ≤")
     )
     assert (first[180:200, 100:200] != second[180:200, 100:200]).any()
+
+
+def test_sheets_show_examples_of_each_class(tmp_path: Path) -> None:
+    paths = generate_embedded(tmp_path / "data", train_images=30, val_images=1, size=96, progress=False)
+    (paths.train_images / "000001.jpg").write_bytes(b"no picture")
+    dataset = read_annotations(paths.train_annotations, paths.train_images)
+    sheets = class_sheets(dataset, tmp_path / "sheets", per_class=5)
+    assert [sheet.name for sheet in sheets] == [
+        f"{k + 1:04d}_{kind.name.replace(' ', '_')}.png" for k, kind in enumerate(CLASSES)
+    ]
+    contents = [sheet.read_bytes() for sheet in sheets]
+    for sheet in sheets:
+        with Image.open(sheet) as picture:
+            assert picture.mode == "RGB"
+            assert picture.size == (936, 44 + 2 * 256)
+    assert [p.read_bytes() for p in class_sheets(dataset, tmp_path / "again", per_class=5)] == contents
