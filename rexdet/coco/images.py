@@ -2,7 +2,8 @@
 
 - Grey becomes three equal channels; 16-bit grey is scaled by 1/257 (65535 becomes 255), never cut off at white; other
   high ranges (32-bit integer or float) are scaled by their own largest value.
-- CMYK as Adobe writes it (inverted, said by its marker) is told apart from plain CMYK by Pillow, and converted.
+- CMYK in JPEG files holds the complement of the inks, as Adobe writes it and as Pillow and browsers read it with or
+  without Adobe's marker.
 - Transparency (RGBA, LA, palettes with transparent entries) is laid over white.
 - EXIF: where a size is declared, the pixels are turned only when that makes them fit it. Without one, they are turned
   as EXIF says.

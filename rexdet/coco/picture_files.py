@@ -55,9 +55,9 @@ def locate(root: Path, names: Sequence[str]) -> Located:
     for row, name in enumerate(names):
         path = _below(root, name)
         folder, base = posixpath.split(path)
-        if folder not in listings:
-            listings[folder] = _files_in(root / folder) if path else set()
-        if base and base in listings[folder]:
+        if path and folder not in listings:
+            listings[folder] = _files_in(root / folder)
+        if path and base in listings[folder]:
             paths.append(path)
         else:
             paths.append("")
