@@ -573,3 +573,15 @@ def test_missing_files_and_folders_are_one_line(small_set: Any) -> None:
 def test_an_unknown_purpose_is_a_programming_error(small_set: Any) -> None:
     with pytest.raises(ValueError, match="unknown purpose"):
         small_set.open("test")
+
+
+def test_the_documentation_lists_every_code(repository: Any) -> None:
+    import re
+
+    written = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", (repository / "docs" / "data.md").read_text()))
+    used = {f"{kind}-not-an-object" for kind in ("image", "annotation", "category")}
+    for module in ("schema", "mend", "check"):
+        source = (repository / "rexdet" / "coco" / f"{module}.py").read_text()
+        used |= set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source))
+    assert len(used) > 40
+    assert written == used
