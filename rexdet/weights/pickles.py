@@ -100,12 +100,14 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise RefusedClassError("a reference to data outside of the pickle")
 
 
+_NUMPY_NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
 _NUMPY_CORE = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
 def _allowed() -> Iterator[tuple[tuple[str, ...], str, Callable[..., Any]]]:
     yield _NUMPY_CORE, "_reconstruct", _empty_array
     yield _NUMPY_CORE, "scalar", _scalar
+    yield _NUMPY_NUMERIC, "_frombuffer", _array_of_bytes
     yield ("numpy",), "ndarray", np.ndarray
     yield ("numpy",), "dtype", _plain_dtype
     yield ("collections",), "OrderedDict", OrderedDict
@@ -123,6 +125,16 @@ def _empty_array(kind: type, shape: tuple[int, ...], code: bytes | str) -> np.nd
     if kind is not np.ndarray:
         raise RefusedClassError(f"{kind.__module__}.{kind.__qualname__}")
     return np.ndarray((0,), np.uint8)
+
+
+def _array_of_bytes(
+    data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, axes: tuple[int, ...] | None = None
+) -> np.ndarray[Any, Any]:
+    """An array as protocol 5 writes it: its bytes in C, Fortran or another order of the axes ("K")."""
+    flat = np.frombuffer(data, dtype=dtype)
+    if axes is not None:
+        return flat.reshape(shape).transpose(axes)
+    return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(dtype: np.dtype[Any], data: bytes | str = b"") -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from rexdet.errors import UserError
-from rexdet.nets.features import PYRAMID, Backbone
+from rexdet.nets.features import PYRAMID, Backbone, Step
 from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pixels
-from rexdet.weights.load import LoadReport, fill
+from rexdet.weights.load import LoadReport, compare, fill
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo import published
 from rexdet.zoo.names import Name, parse
-from rexdet.zoo.registry import identify, resolve
+from rexdet.zoo.registry import identify, resolve, skeleton
 
 Source = str | Path | Mapping[str, Any] | Checkpoint
 Pixels = str | Path | Mapping[str, Any] | Preprocessing | None
@@ -71,6 +71,35 @@ def load_weights(model: nn.Module, source: Source, head: str = "auto", strict: b
         last feature map, else UserError is raised with the report in one line and the model stays as it was.
     """
     return fill(model, open_checkpoint(source), head=head, strict=strict, name_of=identify)
+
+
+def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
+    """How a checkpoint fits a named network: its classifier, or for a backbone's file the part that the file covers.
+
+    The class count may differ. Nothing is loaded.
+    """
+    name = parse(network)
+    if name.package:
+        raise UserError(f"{network} is not one of rexdet's own networks", where="--network", fix="give one of ours")
+    # The file's own overrides (a depth, no squeeze-excitation) belong to it, where the name is the one that it has.
+    overrides = checkpoint.overrides if checkpoint.network == name.network else {}
+    model: nn.Module = skeleton(name.network, **overrides)
+    if checkpoint.shape.head is None:
+        model = Backbone(model, [_last_feature(checkpoint, model)])
+    return compare(model, checkpoint, name_of=identify)
+
+
+def _last_feature(checkpoint: Checkpoint, model: nn.Module) -> str:
+    """The last feature map of `model` that a backbone's file reaches."""
+    if checkpoint.shape.penultimate is not None:
+        return "penultimate"
+    steps: Sequence[Step] = model.steps  # type: ignore[assignment]
+    reached = {step.output for step in steps if step.stage > 1 and _block(step.path) < len(checkpoint.shape.blocks)}
+    return max(reached & set(PYRAMID), default=PYRAMID[0])
+
+
+def _block(path: str) -> int:
+    return int(path.rpartition(".")[2]) if path.startswith("blocks.") else 1_000_000
 
 
 def create_model(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from rexdet.errors import UserError
 from rexdet.nets.rexnet import STAGE_BLOCKS, ReXNet, linear_channels
@@ -245,10 +246,29 @@ def _candidates(shape: NetworkShape) -> Iterable[tuple[str, dict[str, Any]]]:
     return sorted(every, key=lambda candidate: len(candidate[1]))
 
 
+class _WithoutInitialisation(TorchFunctionMode):
+    """Networks are built without filling their tensors: shapes need no numbers, and no seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+_FILLING = frozenset(
+    ("normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "fill_", "zero_", "ones_", "zeros_", "constant_")
+)
+
+
+def skeleton(name: str, **overrides: Any) -> nn.Module:
+    """The network of a name without numbers in it (on the meta device): for its shapes and its costs."""
+    with torch.device("meta"), _WithoutInitialisation():
+        return resolve(name).build(**overrides)
+
+
 @lru_cache(maxsize=64)
 def _shapes_of(name: str, overrides: tuple[tuple[str, Any], ...]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        network = resolve(name).build(**dict(overrides))
+    network = skeleton(name, **dict(overrides))
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
