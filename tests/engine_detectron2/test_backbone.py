@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_backbone
 
+import rexdet
 import rexdet.detectron2
 from rexdet.errors import UserError
 
@@ -33,6 +34,16 @@ def test_reported_shapes_are_measured_shapes(name: str) -> None:
     for feature, shape in backbone.output_shape().items():
         size = (-(-97 // shape.stride), -(-130 // shape.stride))
         assert maps[feature].shape == (1, shape.channels, *size)
+
+
+@pytest.mark.parametrize("name", rexdet.list_models("rexnet*"))
+def test_every_network_reports_the_channels_that_it_gives(name: str) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(config(NAME=name)).eval()
+        maps = backbone(torch.zeros(1, 3, 64, 64))
+    reported = {feature: (shape.channels, 64 // shape.stride) for feature, shape in backbone.output_shape().items()}
+    assert {feature: tuple(value.shape[1:3]) for feature, value in maps.items()} == reported
+    assert reported["res5"][0] < 1000
 
 
 def test_last_map_is_the_last_block_and_not_the_classifiers_convolution() -> None:
