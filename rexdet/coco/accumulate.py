@@ -95,15 +95,16 @@ def _class_curves(
     """Fill in one class. right, wrong: (C, A, T); plainly_wrong_before: (C, A); the rest: (C,), by falling score."""
     positives = curves.positives[row]
     counted = np.flatnonzero(positives)
-    for column, limit in enumerate(DETECTION_LIMITS):
-        found = right[rank < limit].sum(axis=0)  # (A, T)
-        curves.recall[:, row, counted, column] = (found[counted] / positives[counted, None]).T
+    columns = right.shape[1] * right.shape[2]
+    # How many right ones each limit leaves, (3, A * T), as a product of matrices: exact, being whole numbers.
+    within = (rank < np.array(DETECTION_LIMITS)[:, None]).astype(np.float64)
+    found = (within @ right.reshape(len(right), columns)).reshape(-1, *right.shape[1:])
+    curves.recall[:, row, counted] = (found[:, counted] / positives[counted, None]).T
 
-    right_until = np.cumsum(right, axis=0)
-    wrong_until = np.cumsum(wrong, axis=0) + plainly_wrong_before[:, :, None]
+    right_until = np.cumsum(right, axis=0, dtype=np.int32)
+    wrong_until = np.cumsum(wrong, axis=0, dtype=np.int32) + plainly_wrong_before[:, :, None]
     # Only a right detection raises the recall, so the curve has one point for each: row n holds the precision at
     # the n-th right one, then, from the end, the best that follows.
-    columns = right.shape[1] * right.shape[2]
     right_ones = np.flatnonzero(right)
     nth = right_until.reshape(-1)[right_ones]
     point = nth * columns + right_ones % columns
