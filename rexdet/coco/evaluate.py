@@ -85,8 +85,8 @@ class Evaluation:
     numbers: the 12 keys of `KEYS`, 0 to 1; None where no annotation lies in the area range (never -1).
     per_class: every class that the annotation file lists, ascending by id, then any other that was named. Classes
         without ground truth are listed, and count in no mean.
-    counts: images, images without objects, objects, crowds, detections, ...: none of the first four depends on the
-        detections.
+    counts: `images`, `images_without_objects`, `objects`, `crowds`, none of which depends on the detections;
+        `detections`, `detections_beyond_100` (an image and class: not scored), and for masks `masks_of_another_size`.
     unevaluated_image_ids: images that could not be predicted. They stay in the denominator: their objects count as
         missed.
     filled_in, mendable: what the annotation file lacks and what cleaning it would mend (finding -> how many); it is
@@ -185,7 +185,7 @@ def evaluate(
         iou_type=iou_type,
         numbers=_numbers(curves),
         per_class=_per_class(truth, curves, category, other_class_names),
-        counts=_counts(truth, detections, grouped),
+        counts=_counts(truth, detections, grouped) | _misfits(truth, detections, iou_type, image),
         unevaluated_image_ids=_listed_images(truth, unevaluated_image_ids),
         filled_in=dict(truth.filled_in),
         mendable=dict(truth.mendable),
@@ -282,6 +282,14 @@ def _counts(truth: GroundTruth, detections: Detections, grouped: GroupedDetectio
         "detections": len(detections),
         "detections_beyond_100": len(detections) - len(grouped.rows),
     }
+
+
+def _misfits(truth: GroundTruth, detections: Detections, iou_type: str, image: NDArray[np.int64]) -> dict[str, int]:
+    """How many detected masks have another size than their image, so that they match nothing."""
+    if iou_type == "bbox" or not detections.masks:
+        return {}
+    sizes, expected = np.array([mask["size"] for mask in detections.masks]), truth.image_sizes[image]
+    return {"masks_of_another_size": int(((sizes != expected) & (expected > 0)).any(axis=1).sum())}
 
 
 def _unmatched_scores(scores: NDArray[np.float64], matches: Matches) -> NDArray[np.float64]:

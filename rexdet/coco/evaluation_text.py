@@ -54,6 +54,11 @@ def _remarks(evaluation: Evaluation) -> list[str]:
     lines = [f"{kind} AP, percent; {images}, {boxes}"]
     if counts["detections_beyond_100"]:
         lines.append(f"{counts['detections_beyond_100']} detections beyond 100 an image and class are not scored")
+    if counts.get("masks_of_another_size"):
+        lines.append(
+            f"{_number(counts['masks_of_another_size'], 'detected mask')} of another size than the image: "
+            "such masks match nothing"
+        )
     if counts["objects"] == 0:
         lines.append("no ground truth: there is nothing to find, so AP and AR do not exist")
         lines.append(

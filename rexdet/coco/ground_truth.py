@@ -134,10 +134,8 @@ class GroundTruth:
     def masks(self) -> list[dict[str, Any]]:
         """G run-length codes as pycocotools.mask takes them, at the size of their image (made once, when first asked).
 
-        Raises UserError that names the first annotation without a mask.
+        Raises UserError that names the first annotation without a mask, or with one that is none.
         """
-        from pycocotools import mask as mask_tools
-
         shapes = self.segmentations()
         without = [row for row, shape in enumerate(shapes) if not shape]
         if without:
@@ -147,16 +145,28 @@ class GroundTruth:
                 self.source,
                 "evaluate boxes (bbox), or give annotations with a segmentation each",
             )
-        masks = []
-        for row, shape in enumerate(shapes):
-            height, width = self.image_sizes[self.annotation_image[row]].tolist()
-            if isinstance(shape, list):
-                masks.append(mask_tools.merge(mask_tools.frPyObjects(shape, height, width)))
-            elif isinstance(shape["counts"], list):
-                masks.append(mask_tools.frPyObjects(shape, height, width))
-            else:
-                masks.append(shape)
-        return masks
+        return [self._mask(row, shape) for row, shape in enumerate(shapes)]
+
+    def _mask(self, row: int, shape: Any) -> dict[str, Any]:
+        from pycocotools import mask as mask_tools
+
+        if isinstance(shape, dict) and not isinstance(shape["counts"], list):
+            return shape
+        height, width = self.image_sizes[self.annotation_image[row]].tolist()
+        if isinstance(shape, list) and not (height > 0 and width > 0):
+            raise UserError(
+                f"image {self.image_ids[self.annotation_image[row]]} has no width and height, without which polygons "
+                "are no masks",
+                self.source,
+                "add them, or name the folder of images where this file is read",
+            )
+        try:
+            code = mask_tools.frPyObjects(shape, height, width)
+            return mask_tools.merge(code) if isinstance(code, list) else code
+        except Exception as error:  # pycocotools raises IndexError, TypeError, ValueError and bare Exception alike
+            raise UserError(
+                f"the segmentation of annotation {self.annotation_ids[row]} is no mask ({error})", self.source
+            ) from error
 
 
 # Findings of `read_annotations` about what evaluation fills in.

@@ -6,7 +6,7 @@ import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import orjson
@@ -128,7 +128,7 @@ def mask_column(entries: list[Entry], where: str) -> list[RunLengthCode] | None:
     for number, mask in enumerate(_column(entries, "segmentation", where)):
         size = mask.get("size") if isinstance(mask, dict) else None
         counts = mask.get("counts") if isinstance(mask, dict) else None
-        if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, str | list):
+        if not _is_size(size) or not counts or not (isinstance(counts, str) or _are_whole(counts)):
             raise UserError(
                 f"segmentation of entry {number} is {shown(mask)}, not a run-length code "
                 '({"size": [height, width], "counts": "..."})',
@@ -140,6 +140,14 @@ def mask_column(entries: list[Entry], where: str) -> list[RunLengthCode] | None:
             mask = mask_tools.frPyObjects(mask, *size)
         masks.append(with_text_counts(mask))
     return masks
+
+
+def _are_whole(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _is_size(value: Any) -> TypeGuard[list[int]]:
+    return _are_whole(value) and len(value) == 2
 
 
 def shown(value: Any) -> str:

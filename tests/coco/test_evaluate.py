@@ -226,6 +226,22 @@ def test_masks_are_asked_for_only_where_they_are_needed() -> None:
         evaluate(truth, rows, "keypoints")
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "size", "told"),
+    [
+        ([[1.0, 2.0, 3.0]], 200, "the segmentation of annotation 4 is no mask"),
+        ([[]], 200, "the segmentation of annotation 4 is no mask"),
+        ([[10.0, 10.0, 30.0, 10.0, 30.0, 30.0]], None, "image 1 has no width and height"),
+    ],
+)
+def test_masks_that_cannot_be_made_are_one_line(segmentation: Any, size: int | None, told: str) -> None:
+    truth = coco([annotation(4, 1, 1, SMALL, segmentation=segmentation)])
+    truth["images"][0].update(width=size, height=size)
+    rows = Detections.from_image(1, [[10, 10, 30, 30]], [0.9], [1], np.ones((1, 200, 200), bool))
+    with pytest.raises(UserError, match=told):
+        evaluate(truth, rows, "segm")
+
+
 def test_ground_truth_made_once_can_be_scored_again_and_again() -> None:
     content = coco([annotation(1, 1, 1, SMALL), annotation(2, 1, 1, LARGE)])
     truth = GroundTruth.from_coco(content)

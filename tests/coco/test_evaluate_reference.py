@@ -174,7 +174,10 @@ def test_masks_of_another_size_match_nothing_as_in_pycocotools() -> None:
     add_masks(truth, entries, 300)
     for entry in entries[::2]:
         entry["segmentation"] = encode_masks(np.ones((1, 50, 60), bool))[0]
-    assert_equal(evaluate(truth, columns(entries), "segm"), reference(truth, entries, "segm"))
+    ours = evaluate(truth, columns(entries), "segm")
+    assert ours.counts["masks_of_another_size"] == len(entries[::2])
+    assert "of another size than the image" in ours.table()
+    assert_equal(ours, reference(truth, entries, "segm"))
 
 
 @pytest.fixture(scope="module")
