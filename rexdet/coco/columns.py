@@ -56,8 +56,20 @@ def real_number(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def absent(values: Sequence[Any]) -> npt.NDArray[np.bool_]:
+    """bool (N,): where a value is None, which is what a missing key gives."""
+    if not values.count(None):
+        return np.zeros(len(values), bool)
+    return np.fromiter((value is None for value in values), bool, len(values))
+
+
 def real_numbers(values: Sequence[Any]) -> npt.NDArray[np.float64]:
     """float64 (N,) of `values` by `real_number`."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            return np.fromiter(values, np.float64, len(values))
+        except OverflowError:
+            pass
     return np.fromiter(map(real_number, values), np.float64, len(values))
 
 

@@ -191,7 +191,7 @@ def _read_sizes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) ->
     for side, key in enumerate(("width", "height")):
         values = [entry.get(key) for entry in objects]
         numbers, good = columns.whole_numbers(values)
-        absent = np.fromiter((value is None for value in values), bool, len(values))
+        absent = columns.absent(values)
         bad |= ~absent & (~good | (numbers <= 0) | (numbers > 1_000_000))
         sizes[:, side] = numbers
     findings.add("refuse", "image-size-invalid", "images with a width or height that is no size, by id", ids[bad])
@@ -255,7 +255,7 @@ def _filled_in(ids: Ints, good: Bools) -> Ints:
 def _annotation_ids(objects: list[dict[str, Any]], findings: Findings) -> Ints:
     raw = [entry.get("id") for entry in objects]
     ids, good = columns.whole_numbers(raw)
-    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    absent = columns.absent(raw)
     findings.add(
         "refuse",
         "annotation-id-invalid",
@@ -340,7 +340,7 @@ def _boxes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tupl
     raw = [entry.get("bbox") for entry in objects]
     boxes, good = columns.boxes(raw)
     where = _whereabouts(objects, ids)
-    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    absent = columns.absent(raw)
     finite = np.isfinite(boxes).all(axis=1)
     negative = good & finite & (boxes[:, 2:] < 0).any(axis=1)
     for code, bad, clause in (
@@ -363,8 +363,10 @@ def _whereabouts(objects: list[dict[str, Any]], ids: Ints) -> Any:
 
 def _crowd(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tuple[Bools, Bools]:
     raw = [entry.get("iscrowd") for entry in objects]
-    absent = np.fromiter((value is None for value in raw), bool, len(raw))
-    numbers, good = columns.whole_numbers([int(value) if type(value) is bool else value for value in raw])
+    absent = columns.absent(raw)
+    if bool in set(map(type, raw)):
+        raw = [int(value) if type(value) is bool else value for value in raw]
+    numbers, good = columns.whole_numbers(raw)
     wrong = ~absent & (~good | ~np.isin(numbers, (0, 1)))
     findings.add("refuse", "iscrowd-invalid", "annotations with an iscrowd that is not 0 or 1", ids[wrong])
     findings.add("accept", "iscrowd-missing", "annotations without iscrowd, taken as 0", ids[absent])
@@ -374,7 +376,7 @@ def _crowd(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tupl
 def _areas(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> npt.NDArray[np.float64]:
     raw = [entry.get("area") for entry in objects]
     areas = columns.real_numbers(raw)
-    absent = np.fromiter((value is None for value in raw), bool, len(raw))
+    absent = columns.absent(raw)
     wrong = ~absent & (~np.isfinite(areas) | (areas < 0))
     findings.add("accept", "area-missing", "annotations without area, taken from the box", ids[absent])
     findings.add(
