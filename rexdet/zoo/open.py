@@ -14,6 +14,7 @@ from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pi
 from rexdet.weights.load import LoadReport, compare, fill
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo import published
+from rexdet.zoo.external import create_external_backbone, create_external_model, fetch_external
 from rexdet.zoo.names import Name, parse
 from rexdet.zoo.registry import identify, resolve, skeleton
 
@@ -36,6 +37,8 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "") ->
         return read_checkpoint(source, pixels=pixels, part=part, known=published.known_file, name_of=identify)
     if is_published_name(source):
         return _open_published(parse(str(source)), pixels, part)
+    if isinstance(source, str) and not Path(source).exists() and is_network(source):
+        raise published.nothing_published(source)
     return read_checkpoint(Path(source), pixels=pixels, part=part, known=published.known_file, name_of=identify)
 
 
@@ -46,7 +49,22 @@ def is_published_name(source: object) -> bool:
     return "/" not in source and "\\" not in source
 
 
+def is_network(text: str) -> bool:
+    """The text is the name of a network that rexdet can build."""
+    try:
+        resolve(text)
+    except UserError:
+        return False
+    return True
+
+
 def _open_published(name: Name, pixels: Pixels, part: str) -> Checkpoint:
+    if name.package:
+        raise UserError(
+            f"weights of {name.package}'s networks stay in its own layout",
+            where=str(name),
+            fix="give the whole name to create_model or create_backbone",
+        )
     resolve(name.network)
     entry = published.entry(name)
     path = published.fetch(entry)
@@ -114,6 +132,8 @@ def create_model(
     overrides: arguments of the network (`depth`, `squeeze_excitation`, `activation`, `drop_path`, ...).
     """
     parsed = parse(name)
+    if parsed.package:
+        return create_external_model(parsed, num_classes, _external_file(parsed, weights), overrides)
     checkpoint = _checkpoint_for(parsed, weights)
     if num_classes is None and checkpoint is not None:
         num_classes = checkpoint.shape.classes
@@ -153,6 +173,12 @@ def create_backbone(
             where=name,
             fix="give weights (a @tag or weights=), or norm BN or GN",
         )
+    if parsed.package:
+        if activation_checkpointing:
+            raise UserError("activation checkpointing is for rexdet's own networks", where=name, fix="leave it out")
+        return create_external_backbone(
+            parsed, out_features, norm, freeze_at, _external_file(parsed, weights), overrides
+        )
     checkpoint = _checkpoint_for(parsed, weights)
     backbone = build_backbone(
         parsed.network, out_features, norm, freeze_at, activation_checkpointing=activation_checkpointing, **overrides
@@ -183,13 +209,29 @@ def build_backbone(
         raise UserError(str(error), where=network) from error
 
 
+def _external_file(name: Name, weights: Source | None) -> Path | None:
+    """The file that fills another package's network: what its tag names, or one of the user's in its own layout."""
+    _check_named_once(name, weights)
+    if name.tag:
+        return fetch_external(name)[0]
+    if weights is None:
+        return None
+    if not isinstance(weights, str | Path):
+        raise UserError("another package's network takes a file of weights", where=str(name), fix="give a path")
+    return Path(weights)
+
+
 def _checkpoint_for(name: Name, weights: Source | None) -> Checkpoint | None:
+    _check_named_once(name, weights)
+    if name.tag:
+        return open_checkpoint(str(name))
+    return None if weights is None else open_checkpoint(weights)
+
+
+def _check_named_once(name: Name, weights: Source | None) -> None:
     if name.tag and weights is not None:
         raise UserError(
             f"{name} names its weights already, and weights are given, too",
             where="weights",
             fix="leave one of them out",
         )
-    if name.tag:
-        return open_checkpoint(str(name))
-    return None if weights is None else open_checkpoint(weights)

@@ -1,0 +1,183 @@
+"""Networks that timm and torchvision define, under `timm:NAME` and `torchvision:NAME`.
+
+Both packages are optional and imported when such a name is used. A name alone never loads anything; with a tag
+(`timm:resnet50@a1_in1k`, `torchvision:resnet50@IMAGENET1K_V2`) the package's file comes through our cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rexdet.errors import UserError
+from rexdet.nets.features import LAST_STAGE, PYRAMID, Feature
+from rexdet.weights.pixels import Preprocessing
+from rexdet.zoo.external_timm import fetch_timm, timm_body, timm_model
+from rexdet.zoo.external_torchvision import fetch_torchvision, torchvision_body, torchvision_model
+from rexdet.zoo.names import Name
+from rexdet.zoo.optional import PROBE_SIDE, import_optional
+
+
+class ExternalBackbone(nn.Module):
+    """Feature maps of another package's network: (B, 3, H, W) -> {"res2": (B, C2, H/4, W/4), ...}.
+
+    body: gives the maps of `features`, in that order, as a list or a dictionary. out_features: the order of the output.
+    frozen: modules without gradient that stay in evaluation mode, so that their norms' statistics are constant.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        features: Mapping[str, Feature],
+        out_features: Sequence[str],
+        frozen: Sequence[nn.Module] = (),
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.features = {name: features[name] for name in out_features}
+        self.out_features = tuple(out_features)
+        self._names_of_maps = tuple(features)
+        # A tuple, so that modules which are registered below `body` are not registered twice.
+        self._frozen = tuple(frozen)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.body(x)
+        values = maps.values() if isinstance(maps, Mapping) else maps
+        named = dict(zip(self._names_of_maps, values, strict=True))
+        return {name: named[name] for name in self.out_features}
+
+    def train(self, mode: bool = True) -> ExternalBackbone:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def create_external_model(
+    name: Name, num_classes: int | None, weights: Path | None, overrides: dict[str, Any]
+) -> nn.Module:
+    """A classifier of another package. Another class count than the file's gives a new classifier."""
+    options = dict(overrides) if num_classes is None else {**overrides, "num_classes": num_classes}
+    build = timm_model if name.package == "timm" else torchvision_model
+    return build(name, weights, options)
+
+
+def create_external_backbone(
+    name: Name,
+    out_features: Sequence[str],
+    norm: str,
+    freeze_at: int,
+    weights: Path | None,
+    overrides: dict[str, Any],
+) -> ExternalBackbone:
+    """A backbone of another package, where it has maps of strides 4 to 32.
+
+    Raises UserError for a feature that it does not have, a norm that it cannot have, a freeze_at out of range.
+    """
+    _check_request(name, out_features, norm, freeze_at)
+    wanted = [feature for feature in PYRAMID if feature in out_features]
+    build = timm_body if name.package == "timm" else torchvision_body
+    body, paths = build(name, wanted, weights, overrides)
+    if norm == "FrozenBN":
+        body = _freeze_norms(body, name.package)
+    elif norm == "SyncBN":
+        body = nn.SyncBatchNorm.convert_sync_batchnorm(body)
+    features, stages = _probe(body, wanted, paths)
+    missing = [stage for stage in range(1, freeze_at + 1) if stage not in stages]
+    if missing:
+        raise UserError(
+            f"cannot be frozen up to stage {freeze_at}: where stage {missing[0]} ends is not known",
+            where=str(name),
+            fix=f"ask for {', '.join(PYRAMID[: max(freeze_at - 1, 1)])} too, or freeze less",
+        )
+    frozen = [module for stage in range(1, freeze_at + 1) for module in stages[stage]]
+    return ExternalBackbone(body, features, out_features, frozen)
+
+
+def _check_request(name: Name, out_features: Sequence[str], norm: str, freeze_at: int) -> None:
+    unknown = [feature for feature in out_features if feature not in PYRAMID]
+    if unknown or not out_features or isinstance(out_features, str) or len(set(out_features)) < len(out_features):
+        raise UserError(
+            f"out_features is {out_features!r}", where=str(name), fix=f"a list of {', '.join(PYRAMID)}, each once"
+        )
+    if norm not in ("BN", "FrozenBN", "SyncBN"):
+        raise UserError(
+            f"another package's network cannot have norm {norm!r}", where=str(name), fix="BN, FrozenBN, SyncBN"
+        )
+    if freeze_at not in range(LAST_STAGE + 1):
+        raise UserError(f"freeze_at is {freeze_at}", where=str(name), fix=f"it counts stages, from 0 to {LAST_STAGE}")
+
+
+def fetch_external(name: Name) -> tuple[Path, Preprocessing]:
+    """The published file of a name with a tag, from the cache or fetched into it, and its pixels."""
+    return fetch_timm(name) if name.package == "timm" else fetch_torchvision(name)
+
+
+def _freeze_norms(body: nn.Module, package: str) -> nn.Module:
+    if package == "timm":
+        # timm's norms may have their activation inside; its own function keeps it.
+        frozen: nn.Module = import_optional("timm.layers", "timm").freeze_batch_norm_2d(body)
+        return frozen
+    from rexdet.nets.layers import freeze_norms
+
+    return freeze_norms(body)
+
+
+def _probe(
+    body: nn.Module, wanted: list[str], paths: list[str]
+) -> tuple[dict[str, Feature], dict[int, list[nn.Module]]]:
+    """What the maps are, and the modules with tensors of each stage that can be told, by running the network once.
+
+    Stage 1 is the first convolution and what runs up to the next; a later stage is what runs until its map is there:
+    until the last module below its path, or, without `paths`, until a module has given that very tensor.
+    """
+    order: list[nn.Module] = []
+    made: dict[int, int] = {}
+    kept: list[Any] = []
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if module._parameters or module._buffers:
+            order.append(module)
+        if isinstance(output, Tensor):
+            kept.append(output)  # Kept alive, so that no other tensor gets its id.
+            made[id(output)] = len(order)
+
+    handles = [module.register_forward_hook(note) for module in body.modules() if module is not body]
+    mode = body.training
+    try:
+        with torch.no_grad():
+            maps = body.eval()(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+    finally:
+        body.train(mode)
+        for handle in handles:
+            handle.remove()
+    values = list(maps.values()) if isinstance(maps, Mapping) else list(maps)
+    features = {
+        feature: Feature(value.shape[1], PROBE_SIDE // value.shape[-1])
+        for feature, value in zip(wanted, values, strict=True)
+    }
+    names = {module: path for path, module in body.named_modules()}
+    ends = [
+        max((at + 1 for at, module in enumerate(order) if f"{names[module]}.".startswith(f"{path}.")), default=None)
+        for path in paths
+    ] or [made.get(id(value)) for value in values]
+    return features, _stages(order, dict(zip(wanted, ends, strict=True)))
+
+
+def _stages(order: list[nn.Module], ends: Mapping[str, int | None]) -> dict[int, list[nn.Module]]:
+    before = next((at for at, module in enumerate(order) if at and isinstance(module, nn.Conv2d)), len(order))
+    stages = {1: order[:before]}
+    for stage, feature in enumerate(PYRAMID, start=2):
+        end = ends.get(feature)
+        if end is None:
+            break
+        stages[stage] = order[before:end]
+        before = end
+    return stages

@@ -1,0 +1,166 @@
+"""Networks that timm and torchvision define."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import rexdet
+from rexdet.weights import cache
+from rexdet.zoo.external import fetch_external
+from rexdet.zoo.names import parse
+
+
+def refusal(call, *arguments, **options) -> str:
+    with pytest.raises(rexdet.UserError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Channels of the last block before each stride change, as the packages' own documentation lists them.
+CHANNELS = {
+    "timm:resnet18": (64, 128, 256, 512),
+    "timm:mobilenetv3_small_050": (16, 16, 24, 48),
+    "torchvision:resnet18": (64, 128, 256, 512),
+    "torchvision:mobilenet_v2": (24, 32, 96, 320),
+    "torchvision:efficientnet_b0": (24, 40, 112, 320),
+}
+
+
+def skip_without(name: str) -> None:
+    pytest.importorskip(name.partition(":")[0])
+
+
+@pytest.mark.parametrize("name", list(CHANNELS))
+def test_maps_are_what_they_are_announced_to_be(name: str) -> None:
+    """C05: the last map is the last block, never the convolution that widens it for the classifier."""
+    skip_without(name)
+    backbone = rexdet.create_backbone(name, ("res5", "res2", "res3", "res4")).eval()
+    assert list(backbone.features) == ["res5", "res2", "res3", "res4"]
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert list(maps) == ["res5", "res2", "res3", "res4"]
+    for level, feature in enumerate(("res2", "res3", "res4", "res5")):
+        announced = backbone.features[feature]
+        assert announced.stride == 4 << level
+        assert maps[feature].shape == (1, announced.channels, 64 // announced.stride, 96 // announced.stride)
+    if name != "timm:mobilenetv3_small_050":
+        assert tuple(backbone.features[f"res{stage}"].channels for stage in (2, 3, 4, 5)) == CHANNELS[name]
+
+
+@pytest.mark.parametrize("name", ["timm:resnet18", "torchvision:resnet18", "torchvision:mobilenet_v2"])
+def test_frozen_stages_stay_as_they_are(name: str) -> None:
+    """C07: no gradient, and no drift of statistics while training."""
+    skip_without(name)
+    backbone = rexdet.create_backbone(name, freeze_at=2).train()
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(value.square().mean() for value in backbone(torch.randn(2, 3, 64, 64)).values()).backward()
+        optimizer.step()
+    same = {key for key, tensor in backbone.state_dict().items() if torch.equal(tensor, before[key])}
+    frozen = (
+        ("body.conv1.", "body.bn1.", "body.layer1.")
+        if "resnet" in name
+        else tuple(f"body.features.{i}." for i in range(4))
+    )
+    assert {key for key in before if key.startswith(frozen)} == same
+    assert len(same) < len(before)
+
+
+def test_freezing_needs_to_know_where_stages_end() -> None:
+    pytest.importorskip("timm")
+    assert "cannot be frozen" in refusal(rexdet.create_backbone, "timm:resnet18", ("res5",), freeze_at=2)
+    assert rexdet.create_backbone("timm:resnet18", ("res5",), freeze_at=1).out_features == ("res5",)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("timm:resnet1", "timm:resnet1"),
+        ("torchvision:resnet1", "torchvision:resnet1"),
+        ("timm:vit_tiny_patch16_224", "has no map for res2"),
+        ("timm:resnet18@nonsense", "timm:resnet18@a1_in1k"),
+        ("torchvision:resnet18@nonsense", "torchvision:resnet18@IMAGENET1K_V1"),
+    ],
+)
+def test_what_there_is_not_is_answered_with_what_there_is(name: str, expected: str) -> None:
+    skip_without(name)
+    text = refusal(rexdet.create_backbone, name)
+    assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"out_features": ("res2", "penultimate")}, "each once"),
+        ({"norm": "GN"}, "norm 'GN'"),
+        ({"freeze_at": 7}, "freeze_at is 7"),
+        ({"norm": "FrozenBN"}, "frozen norm without statistics"),
+        ({"weights": {}}, "takes a file"),
+        ({"activation_checkpointing": True}, "activation checkpointing"),
+    ],
+)
+def test_what_another_packages_network_cannot_have_is_told(options, expected: str) -> None:
+    pytest.importorskip("torchvision")
+    assert expected in refusal(rexdet.create_backbone, "torchvision:resnet18", **options)
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
+def test_a_file_in_the_packages_own_layout_fills_model_and_backbone(tmp_path, package: str, norm: str) -> None:
+    pytest.importorskip(package)
+    name = f"{package}:resnet18"
+    torch.manual_seed(3)
+    source = rexdet.create_model(name).eval()
+    source.bn1.running_mean.normal_()
+    path = tmp_path / "weights.safetensors"
+    save_file(source.state_dict(), str(path))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(rexdet.create_model(name, weights=path).eval()(images), source(images))
+        backbone = rexdet.create_backbone(name, norm=norm, weights=path).eval()
+        random = rexdet.create_backbone(name).eval()
+        pooled = backbone(images)["res5"].mean((2, 3))
+        torch.testing.assert_close(source.fc(pooled), source(images), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(random(images)["res5"], backbone(images)["res5"])
+    assert rexdet.create_model(name, 3, weights=path).eval()(images).shape == (1, 3)
+    state = source.state_dict()
+    del state["layer1.0.conv1.weight"]
+    save_file(state, str(path))
+    assert "layer1.0.conv1.weight" in refusal(rexdet.create_backbone, name, weights=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("timm:resnet18@a1_in1k", "timm.resnet18.a1_in1k.safetensors"),
+        ("torchvision:resnet18@IMAGENET1K_V1", "resnet18-f37072fd.pth"),
+    ],
+)
+def test_a_tag_names_the_file_to_fetch(name: str, file: str) -> None:
+    skip_without(name)
+    text = refusal(rexdet.create_model, name)
+    assert "https://" in text
+    assert str(cache.folder() / file) in text
+
+
+def test_a_tag_brings_the_pixels(tmp_path) -> None:
+    pytest.importorskip("timm")
+    cache.folder().mkdir(parents=True)
+    source = rexdet.create_model("timm:resnet18")
+    save_file(source.state_dict(), str(cache.folder() / "timm.resnet18.a1_in1k.safetensors"))
+    path, pixels = fetch_external(parse("timm:resnet18@a1_in1k"))
+    assert path.name == "timm.resnet18.a1_in1k.safetensors"
+    assert (pixels.mean, pixels.crop) == ((0.485, 0.456, 0.406), 224)
+    model = rexdet.create_model("timm:resnet18@a1_in1k")
+    assert torch.equal(model.conv1.weight, source.conv1.weight)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert "pip install timm" in refusal(rexdet.create_model, "timm:resnet18")
