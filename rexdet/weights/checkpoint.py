@@ -146,6 +146,8 @@ def read_checkpoint(
         state = match.to_ours(unwrapped.found.tensors)
     except ValueError as error:
         raise UserError(f"keys of {match.layout.title} that contradict each other: {error}", where=where) from error
+    # Copies: a file may be overwritten while it is mapped into memory, and a caller may go on training its tensors.
+    state = {key: tensor.detach().cpu().clone() for key, tensor in state.items()}
     refuse_broken_numbers(state, where)
 
     sha256 = hash_tensors(state) if path is None else hash_file(path)
@@ -182,6 +184,20 @@ def with_known_pixels(checkpoint: Checkpoint, known: KnownFile, word: Any = None
     """The checkpoint with what is published about it, for a file whose hash was trusted on first use."""
     settled, known_by = _settle_pixels(known, {}, None, word, checkpoint.source)
     return replace(checkpoint, pixels=settled, pixels_known_by=known_by, licence=known.licence, source=known.name)
+
+
+def with_word_on_pixels(checkpoint: Checkpoint, word: Any) -> Checkpoint:
+    """The checkpoint with the user's word about its pixels. Raises UserError where it contradicts what is known."""
+    said = read_pixels(word)
+    if checkpoint.pixels_known_by in ("assumed", "user"):
+        return replace(checkpoint, pixels=said, pixels_known_by="user")
+    if not said.same_values(checkpoint.pixels):
+        raise UserError(
+            f"pixels: you say {said}; it is known by {checkpoint.pixels_known_by} that they are {checkpoint.pixels}",
+            where=checkpoint.source,
+            fix="leave your word out",
+        )
+    return checkpoint
 
 
 def _settle_pixels(

@@ -230,6 +230,8 @@ def _advice(
     missing: tuple[str, ...],
     model: tuple[str, dict[str, Any]] | None,
 ) -> str:
+    if difference.startswith("norm "):
+        return f'build the model with norm="{"BN" if checkpoint.shape.norm == "batch" else "GN"}"'
     if difference and checkpoint.network:
         options = ", ".join(f"{key}={value}" for key, value in checkpoint.overrides.items())
         model_is_named = model is not None and not model[1]

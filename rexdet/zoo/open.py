@@ -10,7 +10,7 @@ from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.nets.features import PYRAMID, Backbone, Step
-from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pixels
+from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pixels, with_word_on_pixels
 from rexdet.weights.load import LoadReport, compare, fill
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo import published
@@ -20,6 +20,8 @@ from rexdet.zoo.registry import identify, resolve, skeleton
 
 Source = str | Path | Mapping[str, Any] | Checkpoint
 Pixels = str | Path | Mapping[str, Any] | Preprocessing | None
+
+_ENDINGS = (".pth", ".pt", ".th", ".tar", ".pkl", ".safetensors", ".bin", ".ckpt")
 
 
 def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "") -> Checkpoint:
@@ -32,13 +34,16 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "") ->
     never published, and where a file would have to be fetched and cannot be.
     """
     if isinstance(source, Checkpoint):
-        return source
+        return source if pixels in (None, "") else with_word_on_pixels(source, pixels)
     if isinstance(source, Mapping):
         return read_checkpoint(source, pixels=pixels, part=part, known=published.known_file, name_of=identify)
     if is_published_name(source):
         return _open_published(parse(str(source)), pixels, part)
-    if isinstance(source, str) and not Path(source).exists() and is_network(source):
-        raise published.nothing_published(source)
+    if isinstance(source, str) and not Path(source).exists():
+        if is_network(source):
+            raise published.nothing_published(source)
+        if "://" in source:
+            raise UserError("is an address, not a file of weights", where=source, fix="download it, and give the file")
     return read_checkpoint(Path(source), pixels=pixels, part=part, known=published.known_file, name_of=identify)
 
 
@@ -46,7 +51,8 @@ def is_published_name(source: object) -> bool:
     """The source is a name with a tag, and not a path: no such file exists and it has a name's form."""
     if not isinstance(source, str) or "@" not in source or Path(source).exists():
         return False
-    return "/" not in source and "\\" not in source
+    looks_like_a_path = "/" in source or "\\" in source or source.endswith(_ENDINGS)
+    return not looks_like_a_path
 
 
 def is_network(text: str) -> bool:
@@ -100,7 +106,9 @@ def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
     if name.package:
         raise UserError(f"{network} is not one of rexdet's own networks", where="--network", fix="give one of ours")
     # The file's own overrides (a depth, no squeeze-excitation) belong to it, where the name is the one that it has.
-    overrides = checkpoint.overrides if checkpoint.network == name.network else {}
+    overrides = dict(checkpoint.overrides) if checkpoint.network == name.network else {}
+    if checkpoint.shape.norm == "group":
+        overrides["norm"] = "GN"
     model: nn.Module = skeleton(name.network, **overrides)
     if checkpoint.shape.head is None:
         model = Backbone(model, [_last_feature(checkpoint, model)])

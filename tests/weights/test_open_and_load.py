@@ -173,6 +173,32 @@ def test_a_network_without_a_name_is_described(make_state) -> None:
     assert rexdet.load_weights(rexdet.create_model(SMALL, 10, stem_channels=40), checkpoint).ok
 
 
+def test_a_checkpoint_does_not_follow_what_happens_to_its_source(make_state, tmp_path: Path) -> None:
+    state = make_state()
+    opened = rexdet.open_checkpoint(state)
+    before = opened.state_dict()["head.weight"].clone()
+    state["head.weight"].zero_()
+    assert torch.equal(opened.state_dict()["head.weight"], before)
+    path = tmp_path / "weights.pth"
+    torch.save(make_state(), path)
+    opened = rexdet.open_checkpoint(path)
+    path.write_bytes(b"")
+    assert torch.equal(opened.state_dict()["head.weight"], before)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("https://example.org/weights.pth", "is an address"),
+        ("runs/a@b/weights.pth", "no such file"),
+        ("weights@v2.pth", "no such file"),
+        ("nowhere", "no such file"),
+    ],
+)
+def test_a_source_that_is_neither_file_nor_name_is_told(source: str, expected: str) -> None:
+    assert expected in fails(rexdet.open_checkpoint, source)
+
+
 # --- loading
 
 
@@ -190,7 +216,6 @@ def test_a_wider_file_is_answered_with_the_right_name(make_state) -> None:
         ({"depth": 2.0}, "depth (blocks) 16 in the file, 32 in the model"),
         ({"channel_growth": 120.0}, "channel growth (channels of block 1)"),
         ({"squeeze_excitation": False}, "squeeze-excitation of block 3 present in the file, absent in the model"),
-        ({"norm": "GN"}, "norm batch norm in the file, group norm in the model"),
     ],
 )
 def test_the_first_differing_hyper_parameter_is_named(make_state, overrides, expected: str) -> None:
@@ -200,6 +225,17 @@ def test_the_first_differing_hyper_parameter_is_named(make_state, overrides, exp
     assert expected in text
     assert "use rexnet_1.5" in text
     assert len(text) < 300
+
+
+def test_another_norm_is_told(make_state) -> None:
+    grouped = rexdet.create_model(SMALL, 10, norm="GN")
+    text = fails(rexdet.load_weights, grouped, make_state())
+    assert "norm batch norm in the file, group norm in the model" in text
+    assert text.endswith('build the model with norm="BN"')
+    text = fails(rexdet.load_weights, rexdet.create_model(SMALL, 10), grouped.state_dict())
+    assert text.endswith('build the model with norm="GN"')
+    assert rexdet.open_checkpoint(grouped.state_dict()).network == SMALL
+    assert rexdet.load_weights(rexdet.create_model(SMALL, 10, norm="GN"), grouped.state_dict()).ok
 
 
 def test_lite_and_plain_are_told_apart(make_state) -> None:

@@ -87,6 +87,19 @@ def test_the_order_in_which_pixels_are_known(small_state, tmp_path: Path) -> Non
     assert "0.5, 0.5, 0.5" in str(caught.value)
 
 
+def test_a_word_about_the_pixels_of_an_open_checkpoint(small_state, tmp_path: Path) -> None:
+    opened = rexdet.open_checkpoint(small_state)
+    said = rexdet.open_checkpoint(opened, pixels="half")
+    assert (said.pixels, said.pixels_known_by) == (PRESETS["half"], "user")
+    assert rexdet.open_checkpoint(said) is said
+    path = tmp_path / "weights.pth"
+    torch.save({"model": small_state, "rexdet": {"pixels": PRESETS["half"].as_mapping()}}, path)
+    known = rexdet.open_checkpoint(path)
+    assert rexdet.open_checkpoint(known, pixels="half") is known
+    with pytest.raises(rexdet.UserError, match="known by metadata"):
+        rexdet.open_checkpoint(known, pixels="imagenet")
+
+
 def test_metadata_comes_before_the_sidecar(small_state, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     metadata = '{"pixels": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}, "licence": "MIT"}'
