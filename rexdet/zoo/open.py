@@ -65,13 +65,8 @@ def is_network(text: str) -> bool:
 
 
 def _open_published(name: Name, pixels: Pixels, part: str) -> Checkpoint:
-    if name.package:
-        raise UserError(
-            f"weights of {name.package}'s networks stay in its own layout",
-            where=str(name),
-            fix="give the whole name to create_model or create_backbone",
-        )
-    resolve(name.network)
+    if not name.package:
+        resolve(name.network)
     entry = published.entry(name)
     path = published.fetch(entry)
     checkpoint = read_checkpoint(

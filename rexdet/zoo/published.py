@@ -85,6 +85,12 @@ def published_names(network: str = "") -> list[str]:
 
 def entry(name: Name) -> Entry:
     """The published checkpoint of a name with a tag. Raises UserError that says what was published; asks no network."""
+    if name.package:
+        raise UserError(
+            f"weights of {name.package}'s networks stay in its own layout",
+            where=str(name),
+            fix="give the whole name to create_model or create_backbone",
+        )
     for candidate in entries():
         if (candidate.network, candidate.tag) == (name.network, name.tag):
             return candidate
