@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import http.client
 import json
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from rexdet.files import write_json_atomically
 from rexdet.weights.checkpoint import hash_file
 from rexdet.weights.formats import read_file
 
+logger = logging.getLogger(__name__)
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 5
 _BLOCK = 1 << 18
@@ -100,9 +102,9 @@ def fetch(remote: RemoteFile) -> Path:
             if (found := present(remote)) is not None:
                 return found
             _download(remote, target)
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(
-            f"cannot be written ({error.strerror})",
+            f"cannot be written ({error.strerror or error})",
             where=str(target.parent),
             fix="set REXDET_CACHE to a folder of yours",
         ) from error
@@ -122,9 +124,13 @@ def read_record(target: Path) -> dict[str, Any] | None:
 
 
 def records() -> Iterator[dict[str, Any]]:
-    """Every record of the cache."""
+    """Every record of the cache that can be read; what is damaged is told when its own file is used."""
     for path in sorted(folder().glob("*.record.json")):
-        record = read_record(path.with_name(path.name.removesuffix(".record.json")))
+        try:
+            record = read_record(path.with_name(path.name.removesuffix(".record.json")))
+        except UserError as error:
+            logger.warning("%s", error)
+            continue
         if record is not None:
             yield record
 
@@ -142,7 +148,11 @@ def _write_record(target: Path, remote: RemoteFile, digest: str) -> None:
         "verified_by": by,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    write_json_atomically(_record_path(target), record)
+    try:
+        write_json_atomically(_record_path(target), record)
+    except OSError as error:
+        # A cache that is shared read-only works without: the file is verified again at each use.
+        logger.warning("%s: cannot be recorded (%s)", target, error.strerror or error)
 
 
 def _verify(path: Path, remote: RemoteFile, digest: str, *, sound: bool = False) -> None:
@@ -209,8 +219,11 @@ def _transfer(remote: RemoteFile, partial: Path) -> None:
             with open(partial, "ab" if start else "wb") as stream:
                 arrived = start + _copy(response, stream, remote, start, whole)
     except urllib.error.HTTPError as error:
-        if error.code == 416:
+        if error.code == 416 and start:
+            # What lies here is as long as the file or longer: whole but for the last step, or of another version.
             _forget(partial)
+            _transfer(remote, partial)
+            return
         raise _BrokenLineError(f"the server answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise _BrokenLineError(str(error.reason)) from error

@@ -14,7 +14,9 @@ from rexdet.errors import UserError
 from rexdet.weights.layouts import Match, find_networks
 
 _MAX_NESTING = 4
-_AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged?|swa|shadow|teacher|momentum_encoder)(?:$|[._])|ema$|^ema", re.I)
+_AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged?|swa|shadow|teacher)(?:$|[._])", re.IGNORECASE)
+# Numbers about weights that go under the weights' own names.
+_ABOUT_WEIGHTS = re.compile(r"(?:^|[._])(?:optim\w*|grad\w*|exp_avg\w*|momentum|velocity)(?:$|\.)", re.IGNORECASE)
 # Of two encoders trained as a pair, the one that the method hands on (He et al., arXiv 1911.05722: the query encoder).
 _SECOND_OF_A_PAIR = re.compile(r"(?:^|\.)(?:encoder_k|momentum_encoder|key_encoder|target_encoder|student)(?:\.|$)")
 _DETECTOR_PARTS = ("proposal_generator.", "roi_heads.", "rpn_head.", "roi_head.", "bbox_head.", "neck.", "head.")
@@ -115,6 +117,7 @@ def _choose(networks: list[Found], where: str) -> Found:
         if len(mixed) > 1:
             layouts = " and ".join(sorted(mixed))
             raise UserError(f"mixes the keys of {layouts} in one dictionary", where=where, fix="fetch it again")
+    networks = [found for found in networks if not _ABOUT_WEIGHTS.search(found.container)] or networks
     fullest = max(_size(found) for found in networks)
     complete = [found for found in networks if _size(found) == fullest]
     averaged = [found for found in complete if found.is_averaged]

@@ -41,6 +41,8 @@ class NetworkSpec:
         for key, value in overrides.items():
             self._check_override(key, value)
         classes = self.num_classes if num_classes is None else num_classes
+        if not isinstance(classes, int) or isinstance(classes, bool):
+            raise UserError(f"num_classes is {num_classes!r}", where=self.name, fix="give a whole number")
         try:
             return self.constructor(**{**self.arguments, "num_classes": classes, **overrides})
         except ValueError as error:

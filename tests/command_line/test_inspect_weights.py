@@ -83,6 +83,14 @@ def test_a_backbones_file_fits_as_a_backbone(state, tmp_path: Path, capsys) -> N
     assert "a backbone" in capsys.readouterr().out
 
 
+def test_a_backbone_that_ends_early_fits_as_far_as_it_goes(state, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "backbone.pth"
+    backbone = rexdet.create_backbone(SMALL, ("res2", "res4"))
+    torch.save(backbone.state_dict(), path)
+    assert execute("inspect_weights", [str(path)]) == 0
+    assert "rexnet_0.3: yes" in capsys.readouterr().out
+
+
 def test_a_missing_tensor_is_named(state, tmp_path: Path, capsys) -> None:
     """C89."""
     path = tmp_path / "weights.pth"

@@ -47,7 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body, status = self.server.content, self.server.status
         unchanged = self.headers.get("If-Range") in (None, self.server.etag)
         if wanted and self.server.knows_ranges and unchanged:
-            body, status = body[int(wanted.removeprefix("bytes=").rstrip("-")) :], 206
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            body, status = (body[start:], 206) if start < len(body) else (b"", 416)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         if self.server.etag:
@@ -145,6 +146,21 @@ def test_a_part_that_nothing_vouches_for_is_not_continued(server: Server) -> Non
     assert server.ranges == [None]
 
 
+@pytest.mark.parametrize("surplus", [b"", b"more"])
+def test_a_part_as_long_as_the_file_is_fetched_again(server: Server, surplus: bytes) -> None:
+    cache.folder().mkdir(parents=True)
+    (cache.folder() / "weights.pth.partial").write_bytes(server.content + surplus)
+    path = cache.fetch(remote(server.url, sha256=sha(server.content)))
+    assert path.read_bytes() == server.content
+    assert server.ranges == [f"bytes={len(server.content) + len(surplus)}-", None]
+
+
+def test_a_cache_that_cannot_be_written_is_told(server: Server, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path / "file"))
+    assert "set REXDET_CACHE" in refusal(cache.fetch, remote(server.url))
+
+
 def test_a_server_without_ranges_starts_again(server: Server) -> None:
     server.knows_ranges = False
     server.cuts = [60_000]
@@ -223,6 +239,7 @@ def test_a_damaged_record_is_told(server: Server) -> None:
     path = cache.fetch(remote(server.url))
     path.with_name("weights.pth.record.json").write_text("{")
     assert "damaged record" in refusal(cache.fetch, remote(server.url))
+    assert list(cache.records()) == []
 
 
 def test_several_processes_fetch_one_file_once(server: Server, tmp_path: Path) -> None:

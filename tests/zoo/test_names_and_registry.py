@@ -116,6 +116,11 @@ def test_a_wrong_override_is_told(overrides, expected: str) -> None:
     assert expected in refusal(rexdet.create_model, "rexnet_1.0", 3, **overrides)
 
 
+@pytest.mark.parametrize("classes", [0, -1, "3", 2.5, True])
+def test_a_wrong_class_count_is_told(classes) -> None:
+    assert "num_classes is" in refusal(rexdet.create_model, "rexnet_1.0", classes)
+
+
 def test_any_width_can_be_built() -> None:
     assert skeleton("rexnet_1.27").features["res5"].channels == round(1.27 * (16 + 180 * 15 / 16))
     assert "rexnet_1.27" not in rexdet.list_models()
