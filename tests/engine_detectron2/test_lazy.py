@@ -32,10 +32,9 @@ def shrink(cfg: DictConfig) -> DictConfig:
 def build(cfg: DictConfig) -> torch.nn.Module:
     try:
         return instantiate(cfg.model)
-    except (AttributeError, TypeError, AssertionError) as error:
-        import detectron2.modeling.meta_arch.fcos as fcos
-
-        if "GN" in str(error) or not hasattr(fcos, "FCOSHead"):
+    except ValueError as error:
+        # Version 0.6 gives the head's one-channel output a group norm of 32 groups.
+        if "num_groups" in str(error):
             pytest.skip(f"this detectron2 cannot build FCOS's head: {error}")
         raise
 

@@ -111,9 +111,11 @@ def test_images_of_different_odd_sizes_are_one_batch(retinanet: Callable[..., Cf
 def test_bfloat16_autocast_trains(retinanet: Callable[..., CfgNode]) -> None:
     torch.manual_seed(0)
     model = build_model(retinanet())
-    expected = losses(model, batch((64, 64), (64, 64))).item()
+    # Not smaller: on a map of 1 x 1, torch 2.11's bfloat16 gradient of a 3 x 3 kernel with stride 2 (p7) is undefined.
+    inputs = batch((96, 96), (96, 96))
+    expected = losses(model, inputs).item()
     with torch.autocast("cpu", torch.bfloat16):
-        total = losses(model, batch((64, 64), (64, 64)))
+        total = losses(model, inputs)
     total.backward()
     assert total.item() == pytest.approx(expected, rel=0.05)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
