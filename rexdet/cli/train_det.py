@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from rexdet.detection import DetectionJob, run_detection
+from rexdet.detection import run_detection
+from rexdet.job import DetectionJob
 
 HELP = "train a detector, go on with a run, or evaluate one"
 

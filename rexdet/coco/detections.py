@@ -138,7 +138,9 @@ class Detections:
     def _by_image(self) -> Iterable[tuple[int, Detections]]:
         order = np.argsort(self.image_ids, kind="stable")
         ids, starts = np.unique(self.image_ids[order], return_index=True)
-        for image_id, rows in zip(ids.tolist(), np.split(order, starts[1:]), strict=True):
+        # Without a single row, splitting would still give one empty part.
+        parts = np.split(order, starts[1:]) if len(order) else []
+        for image_id, rows in zip(ids.tolist(), parts, strict=True):
             yield image_id, self.take(rows)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Detections:

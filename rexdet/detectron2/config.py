@@ -38,6 +38,9 @@ def add_rexdet_config(cfg: CfgNode) -> None:
     for key, value in DEFAULTS.items():
         if key not in cfg.MODEL.REXDET:
             cfg.MODEL.REXDET[key] = list(value) if isinstance(value, list) else value
+    if "OPTIMIZER" not in cfg.SOLVER:
+        # Read by tools/train_det.py: SGD, or AdamW with detectron2's parameter groups. Other trainers do not know it.
+        cfg.SOLVER.OPTIMIZER = "SGD"
     if was_frozen:
         cfg.freeze()
 

@@ -1,0 +1,140 @@
+"""What a job means in detectron2: one plan, whether the config is YAML or a LazyConfig.
+
+A plan holds what the rest of this room needs to know and how to build model, optimiser and schedule; nothing behind it
+asks which of detectron2's two config systems it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rexdet.errors import UserError
+from rexdet.job import DetectionJob
+
+Lines = list[str]
+
+
+@dataclass
+class Plan:
+    """A detection run in numbers and builders.
+
+    batch: images a forward pass over all processes. iterations: optimiser steps. The periods count steps.
+    detector_weights: a whole detector's file to start from, or "". backbone: the zoo name, or the builder's name where
+    the backbone is not ours. said: lines that the run prints before it begins.
+    """
+
+    name: str
+    config_text: str
+    output: Path
+    seed: int | None
+    device: str
+    train_name: str
+    val_name: str
+    image_format: str
+    train_augmentations: Sequence[Any]
+    test_augmentations: Sequence[Any]
+    use_masks: bool
+    keep_empty: bool
+    batch: int
+    iterations: int
+    checkpoint_period: int
+    evaluation_period: int
+    workers: int
+    amp: str | None
+    backbone: str
+    detector_weights: str
+    base_lr: float
+    optimizer_name: str
+    schedule: str
+    warm_up: str
+    pixel_mean: list[float]
+    pixel_std: list[float]
+    build_model: Callable[[], nn.Module]
+    build_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    build_scheduler: Callable[[torch.optim.Optimizer], Any]
+    recipe: dict[str, Any]
+    cfg: Any
+    said: Lines = field(default_factory=list)
+
+
+def make_plan(job: DetectionJob, *, classes: int | None) -> Plan:
+    """Read a job's config and everything that overrides it. classes: how many the heads get; None: the config's own.
+
+    Raises UserError for whatever in the config cannot be.
+    """
+    if Path(job.config).suffix.lower() == ".py":
+        from rexdet.detectron2.plan_lazy import plan_from_lazy
+
+        return plan_from_lazy(job, classes)
+    from rexdet.detectron2.plan_yaml import plan_from_yaml
+
+    return plan_from_yaml(job, classes)
+
+
+def output_folder(job: DetectionJob, configured: str) -> Path:
+    """The run's folder: --output, else what the config sets, else output/<config's name>."""
+    if job.output:
+        return Path(job.output)
+    if configured not in ("", "./output", "output"):
+        return Path(configured)
+    return Path("output") / Path(job.config).stem
+
+
+def whole_detector(source: str) -> bool:
+    """Whether `source` is a file that holds a whole detector of ours, told by its content.
+
+    A name@tag, and a file of a backbone or a classifier, is none. Raises UserError where the file cannot be opened.
+    """
+    if not Path(source).is_file():
+        return False
+    from rexdet.weights.formats import read_file
+
+    content = read_file(source).value
+    weights = content.get("model", content) if isinstance(content, Mapping) else {}
+    parts = ("backbone.bottom_up.", "backbone.fpn_", "proposal_generator.", "roi_heads.", "head.cls_score.")
+    return any(str(key).removeprefix("module.").startswith(parts) for key in weights)
+
+
+def lr_mismatch(plan: Plan, effective_batch: int) -> str | None:
+    """A line where learning rate and batch do not fit each other, judged by the recipe's ratio of the two.
+
+    The linear rule (Goyal et al., arXiv 1706.02677): at k times the batch, k times the learning rate.
+    """
+    batch, rate = plan.recipe["lr_reference"]
+    fitting = rate * effective_batch / batch
+    if 0.67 <= plan.base_lr / fitting <= 1.5:
+        return None
+    return (
+        f"learning rate {plan.base_lr:g} at an effective batch of {effective_batch} does not follow the recipe's "
+        f"{rate:g} at {batch}; scaled to this batch it is {fitting:.6g} (SOLVER.BASE_LR {fitting:.6g})"
+    )
+
+
+def recipe_differences(plan: Plan, effective_batch: int) -> Lines:
+    """Where the run differs from its config file, which states the recipe, a line each."""
+    actual = {
+        "batch": effective_batch,
+        "base_lr": plan.base_lr,
+        "iterations": plan.iterations,
+        "optimizer": plan.optimizer_name,
+        "schedule": plan.schedule,
+        "warm_up": plan.warm_up,
+        "amp": plan.amp or "float32",
+    }
+    return [
+        f"{key.replace('_', ' ')}: {value} here, {plan.recipe[key]} in the config file"
+        for key, value in actual.items()
+        if key in plan.recipe and plan.recipe[key] != value
+    ]
+
+
+def needs_builder_refusal(weights: str) -> None:
+    """Raise UserError where a `--weights` value is neither a file nor a name@tag."""
+    if weights and not Path(weights).exists() and "@" not in weights:
+        raise UserError("no such file, and no name@tag of a published checkpoint", where=weights)

@@ -1,0 +1,374 @@
+"""A detection job in detectron2, from the config to the record."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import rexdet.detectron2 as plugin
+from rexdet.coco.annotations import CocoDataset
+from rexdet.detectron2.data import (
+    CocoFiles,
+    EvaluationSet,
+    TrainingSet,
+    evaluation_loader,
+    open_split,
+    resolve_files,
+    trainable_images,
+)
+from rexdet.detectron2.plan import Plan, lr_mismatch, make_plan, recipe_differences
+from rexdet.detectron2.predict import ClassMap, match_classes, predict_dataset
+from rexdet.detectron2.record import data_split, network_part, recipe_part
+from rexdet.detectron2.resume import FINAL, is_own, load_detector, newest_checkpoint, read_checkpoint
+from rexdet.detectron2.scores import Scores, score, write_pictures
+from rexdet.detectron2.step import autocast_type
+from rexdet.detectron2.train import Identity, Training
+from rexdet.errors import UserError
+from rexdet.job import DetectionJob
+from rexdet.processes import barrier, is_main, process_group, rank, share, world_size
+from rexdet.runs.begin import check_folder
+from rexdet.runs.parts import PeriodicEvaluation, TimeShare, WeightsFile
+from rexdet.runs.record import RunRecord
+from rexdet.runs.run import Run
+from rexdet.runs.state import seed_everything
+
+__all__ = ["run"]
+
+
+def run(job: DetectionJob) -> int:
+    """Run a job; returns the exit status. Raises UserError."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if job.replay:
+        from rexdet.detectron2.replay import replay
+
+        return replay(job)
+    with process_group(_device_of(job, device)) as own_device:
+        if job.dry_run:
+            from rexdet.detectron2.dry_run import dry_run
+
+            return dry_run(job, own_device)
+        session = Session(job, own_device)
+        return session.evaluate_only() if job.eval_only else session.train()
+
+
+def _device_of(job: DetectionJob, default: str) -> str:
+    words = dict(zip(job.overrides[::2], job.overrides[1::2], strict=False))
+    return words.get("MODEL.DEVICE", default)
+
+
+@dataclass
+class Data:
+    """The two splits of a job; either may be missing where the job does not need it."""
+
+    train: CocoDataset | None
+    train_files: CocoFiles | None
+    val: CocoDataset | None
+    val_files: CocoFiles | None
+
+
+class Session:
+    """Everything between a job and its result that training and evaluation share."""
+
+    def __init__(self, job: DetectionJob, device: torch.device) -> None:
+        self.job = job
+        self.device = device
+        # A first look at the config tells where the data is; how many classes there are, the data tells.
+        self.data = open_data(job, make_plan(job, classes=None))
+        self.checkpoint: dict[str, Any] | None = None
+        self.resumed_from = ""
+        self.plan = self._plan()
+        for line in self.plan.said:
+            say(line)
+
+    def _plan(self) -> Plan:
+        job = self.job
+        if job.eval_only:
+            source = job.weights or make_plan(job, classes=None).detector_weights
+            self.checkpoint = read_checkpoint(source) if source and Path(source).is_file() else None
+            known = _classes_of(self.checkpoint)
+            return make_plan(job, classes=len(known[0]) if known else None)
+        assert self.data.train is not None
+        plan = make_plan(job, classes=len(self.data.train.categories))
+        if is_main():
+            # Before anything is read or removed: a folder that cannot be written to, or that a live run writes to.
+            check_folder(plan.output, resume=job.resume)
+        if job.resume:
+            path, passed = newest_checkpoint(plan.output) if is_main() else (None, [])
+            path, passed = share((path, passed))
+            for line in passed:
+                say(f"passed over: {line}")
+            if path is None:
+                say(f"nothing to resume in {plan.output}: a new run")
+            else:
+                self.checkpoint = read_checkpoint(path)
+                self.resumed_from = str(path)
+        return plan
+
+    # -- building ---------------------------------------------------------------------------------------------------
+
+    def build(self) -> nn.Module:
+        """The detector on its device, with the weights that the job means."""
+        plan = self.plan
+        if self.checkpoint is not None and is_own(self.checkpoint):
+            restore_choices(plan, self.checkpoint["rexdet"], self.resumed_from or plan.detector_weights)
+        detector = plan.build_model()
+        if self.resumed_from:
+            return detector.to(self.device)
+        if plan.detector_weights:
+            content = self.checkpoint or read_checkpoint(plan.detector_weights)
+            for line in load_detector(detector, content, plan.detector_weights):
+                say(line)
+        elif self.job.eval_only:
+            raise UserError("--eval-only without a trained detector", fix="give its file with --weights")
+        return detector.to(self.device)
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def train(self) -> int:
+        """Train (or go on), evaluate, draw, and leave the record."""
+        job, plan, train = self.job, self.plan, self.data.train
+        assert train is not None
+        self._check_batch()
+        seed = self._seed()
+        seed_everything(seed, rank())
+        detector = self.build()
+        images = trainable_images(train, keep_empty=plan.keep_empty, limit=job.limit_train)
+        training = TrainingSet(
+            train,
+            images,
+            plan.train_augmentations,
+            image_format=plan.image_format,
+            use_masks=plan.use_masks,
+            seed=seed,
+        )
+        effective = plan.batch * job.accumulate
+        for line in self._announcements(len(images), effective):
+            say(line)
+        record = RunRecord(
+            kind="detection",
+            name=plan.name,
+            engine="detectron2",
+            command=["train_det.py", *job.command],
+            config=plan.config_text,
+            seed=seed,
+            network=network_part(detector, plan),
+            recipe=recipe_part(plan, job, effective, recipe_differences(plan, effective)),
+        )
+        record.data.train = data_split(self.data.train_files, train, images=len(images), limited=bool(job.limit_train))
+        if self.data.val is not None:
+            record.data.val = data_split(self.data.val_files, self.data.val)
+        with Run.start(plan.output, record, resume=job.resume) as current:
+            barrier()
+            identity = Identity(
+                class_names=list(train.class_names),
+                category_ids=[category.id for category in train.categories],
+                backbone=plan.backbone,
+                norm=record.network.norm or "" if record.network else "",
+                freeze_at=(record.network.freeze_at or 0) if record.network else 0,
+                config=plan.config_text,
+            )
+            classes = self._match(identity.class_names, identity.category_ids, by_name=True)
+            training_run = Training(
+                detector,
+                plan,
+                training,
+                device=self.device,
+                accumulate=job.accumulate,
+                ema=job.ema,
+                identity=identity,
+                run=current,
+                evaluate=lambda model, done: self._periodic(current, model, classes, done),
+            )
+            if self.resumed_from and self.checkpoint is not None:
+                self._resume(training_run, current)
+            training_run.train()
+            with training_run.shares.measure("evaluation", whole=True):
+                scores = self._evaluate(training_run.scored_model, classes, plan.output)
+                write_pictures(training_run.scored_model, self.data.val, classes, plan)
+            weights = WeightsFile(file=FINAL, holds="ema" if job.ema else "raw", iteration=training_run.steps_done)
+            current.finish(
+                **scores.parts(),
+                evaluated_weights=weights,
+                final_weights=weights,
+                images_per_second=training_run.shares.images_per_second(),
+                time_share=TimeShare(**training_run.shares.fractions()),
+                files={**current.record.files, "weights": FINAL, **scores.files()},
+            )
+            self._tell(scores, plan.output)
+        return 0
+
+    def _resume(self, training_run: Training, current: Run) -> None:
+        assert self.checkpoint is not None
+        notes = training_run.resume(self.checkpoint)
+        done, planned = training_run.steps_done, self.plan.iterations
+        before = make_recipe_iterations(self.checkpoint)
+        say(f"resumed from {self.resumed_from}: going on with step {done + 1} of {planned}")
+        if before is not None and before != planned:
+            say(f"the run was planned for {before} steps; the schedule is that of {planned} from here on")
+        for note in notes:
+            say(note)
+            current.event("resume", note)
+
+    def _check_batch(self) -> None:
+        if self.plan.batch % world_size():
+            raise UserError(
+                f"a batch of {self.plan.batch} cannot be divided among {world_size()} processes",
+                fix=f"choose a multiple of {world_size()} for SOLVER.IMS_PER_BATCH",
+            )
+        if self.plan.iterations < 1:
+            raise UserError(f"{self.plan.iterations} steps are no training", where="SOLVER.MAX_ITER")
+
+    def _seed(self) -> int:
+        if self.resumed_from and self.checkpoint is not None:
+            seed = int(self.checkpoint["sampler"]["seed"])
+            if self.plan.seed not in (None, seed):
+                raise UserError(
+                    f"the run was started with seed {seed}, and {self.plan.seed} is given now",
+                    where=self.resumed_from,
+                    fix="--resume goes on with the same run; leave the seed out",
+                )
+            return seed
+        if self.plan.seed is not None:
+            return self.plan.seed
+        return int(share(secrets.randbelow(2**31)))
+
+    def _announcements(self, images: int, effective: int) -> list[str]:
+        plan, train = self.plan, self.data.train
+        assert train is not None
+        lines = [
+            f"{plan.backbone} on {self.device.type}, {world_size()} process(es), {images} of {len(train)} pictures",
+            f"effective batch {effective}, learning rate {plan.base_lr:g}, {plan.iterations} steps",
+            f"a checkpoint every {plan.checkpoint_period} steps and at the end, in {plan.output}",
+        ]
+        mismatch = lr_mismatch(plan, effective)
+        return [*lines, f"warning: {mismatch}"] if mismatch else lines
+
+    # -- evaluation -------------------------------------------------------------------------------------------------
+
+    def evaluate_only(self) -> int:
+        """Score the weights on the validation split, and leave a record in the output folder."""
+        plan, job = self.plan, self.job
+        if self.data.val is None:
+            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
+        detector = self.build()
+        names, ids = _classes_of(self.checkpoint) or (None, None)
+        if names is None or ids is None:
+            names, ids = list(self.data.val.class_names), [category.id for category in self.data.val.categories]
+        classes = self._match(names, ids, by_name=job.map_classes == "by-name")
+        if job.map_classes:
+            for line in classes.lines():
+                say(line)
+        output = Path(job.output) if job.output else plan.output.with_name(f"{plan.output.name}-evaluation")
+        record = RunRecord(
+            kind="detection",
+            name=output.name,
+            engine="detectron2",
+            command=["train_det.py", *job.command],
+            config=plan.config_text,
+            network=network_part(detector, plan),
+        )
+        record.data.val = data_split(self.data.val_files, self.data.val)
+        with Run.start(output, record) as current:
+            scores = self._evaluate(detector, classes, output)
+            write_pictures(detector, self.data.val, classes, plan, output)
+            own = self.checkpoint if self.checkpoint and is_own(self.checkpoint) else None
+            weights = WeightsFile(
+                holds="ema" if own and own["rexdet"]["holds"] == "ema" else "raw",
+                iteration=int(own["iteration"]) + 1 if own else None,
+            )
+            current.finish(
+                **scores.parts(),
+                evaluated_weights=weights,
+                files=scores.files(),
+            )
+            self._tell(scores, output)
+        return 0
+
+    def _match(self, names: list[str], ids: list[int], *, by_name: bool) -> ClassMap:
+        if self.data.val is None:
+            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
+        return match_classes(names, ids, self.data.val, by_name=by_name)
+
+    def _evaluate(self, model: nn.Module, classes: ClassMap, folder: Path) -> Scores:
+        assert self.data.val is not None
+        loader = evaluation_loader(
+            EvaluationSet(self.data.val, self.plan.test_augmentations, image_format=self.plan.image_format),
+            rank=rank(),
+            world_size=world_size(),
+            workers=self.plan.workers,
+        )
+        detections, unreadable = predict_dataset(
+            model, loader, classes, autocast=autocast_type(self.plan.amp), use_masks=self.plan.use_masks
+        )
+        return score(self.data.val, detections, unreadable, classes, folder, use_masks=self.plan.use_masks)
+
+    def _periodic(self, current: Run, model: nn.Module, classes: ClassMap, done: int) -> None:
+        scores = self._evaluate(model, classes, self.plan.output)
+        if not is_main():
+            return
+        entry = PeriodicEvaluation(
+            iteration=done, holds="ema" if self.job.ema else "raw", metrics=scores.parts()["metrics"]
+        )
+        current.update(evaluations=[*current.record.evaluations, entry])
+        say(f"after {done} steps:\n{scores.table()}")
+
+    def _tell(self, scores: Scores, folder: Path) -> None:
+        if not is_main():
+            return
+        say(scores.table())
+        say(f"pictures: {folder / 'pictures'}")
+        say(f"record:   {folder / 'record.json'}")
+
+
+def say(line: str) -> None:
+    """Print a line, once among all processes."""
+    if is_main():
+        print(line, flush=True)
+
+
+def open_data(job: DetectionJob, plan: Plan) -> Data:
+    """Read the splits that the job needs and say what was found in them. Raises UserError."""
+    train_files, val_files = resolve_files(job, "" if job.eval_only else plan.train_name, plan.val_name)
+    train = open_split(train_files, "train") if train_files and not job.eval_only else None
+    val = open_split(val_files, "evaluate") if val_files else None
+    for dataset in (train, val):
+        for finding in dataset.findings if dataset is not None else ():
+            if finding.action != "accept":
+                say(f"{dataset.path}: {finding}")  # type: ignore[union-attr]
+    if train is None and not job.eval_only:
+        raise UserError("no training set", where="DATASETS.TRAIN", fix="give --train-annotations and --train-images")
+    return Data(train, train_files, val, val_files)
+
+
+def restore_choices(plan: Plan, identity: dict[str, Any], source: str) -> None:
+    """Make the config build the backbone as it was when the checkpoint was written: its norms and its freezing."""
+    node = getattr(getattr(plan.cfg, "MODEL", None), "REXDET", None)
+    if node is None:
+        return
+    plan.cfg.MODEL.WEIGHTS = source
+    node.NORM = identity["norm"]
+    plan.cfg.MODEL.BACKBONE.FREEZE_AT = identity["freeze_at"]
+
+
+def make_recipe_iterations(checkpoint: dict[str, Any]) -> int | None:
+    """How many steps the run of a checkpoint was planned for; None where its config does not say."""
+    for line in str(checkpoint["rexdet"]["config"]).splitlines():
+        key, _, value = line.strip().partition(":")
+        if key == "MAX_ITER" and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def _classes_of(checkpoint: dict[str, Any] | None) -> tuple[list[str], list[int]] | None:
+    if checkpoint is None or not is_own(checkpoint):
+        return None
+    classes = checkpoint["rexdet"]["classes"]
+    return list(classes["names"]), list(classes["ids"])
+
+
+_ = plugin  # importing it registers the builders before a config is read
