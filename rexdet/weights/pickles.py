@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import pickle
 import pickletools
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ def named_classes(stream: IO[bytes]) -> list[tuple[str, str]]:
                 remembered[index] = recent[-1] if recent else ""
             elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
                 recent.append(remembered.get(int(str(argument)), ""))
-    except (ValueError, EOFError, UnicodeDecodeError, IndexError):
+    except (ValueError, EOFError, IndexError, MemoryError, OverflowError, zipfile.BadZipFile):
         pass  # A damaged pickle is reported by whoever tries to read it; here only its names count.
     return list(dict.fromkeys(found))
 
@@ -85,7 +86,7 @@ def read_arrays(path: Path) -> Any:
             return _ArrayUnpickler(stream, encoding="latin1").load()
         except RefusedClassError:
             raise
-        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except Exception as error:  # Damaged instructions fail in any way: nothing of ours is run in between.
             raise UserError(f"is a damaged pickle ({error})", where=str(path), fix="fetch it again") from error
 
 

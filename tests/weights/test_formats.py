@@ -166,6 +166,53 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, kind: str, share: flo
     assert "damaged" in refusal(path)
 
 
+def test_a_changed_byte_in_a_torch_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(5000)}, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "check sum" in refusal(path)
+
+
+def test_a_torch_file_written_without_check_sums_is_read(tmp_path: Path) -> None:
+    serialization = pytest.importorskip("torch.serialization")
+    if not hasattr(serialization, "set_crc32_options"):
+        pytest.skip("this torch always writes check sums")
+    serialization.set_crc32_options(False)
+    try:
+        torch.save(TENSORS, tmp_path / "weights.pth")
+    finally:
+        serialization.set_crc32_options(True)
+    assert torch.equal(read_file(tmp_path / "weights.pth").value["a.weight"], TENSORS["a.weight"])
+
+
+@pytest.mark.parametrize("kind", ["torch", "torch legacy", "safetensors", "pickle"])
+def test_whatever_is_damaged_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "weights.pth"
+    tensors = {f"layer{index}.weight": torch.randn(9, 9) for index in range(4)}
+    if kind == "safetensors":
+        save_file(tensors, str(path))
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps({key: tensor.numpy() for key, tensor in tensors.items()}, protocol=2))
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "torch")
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    lines: list[int] = []
+    for _ in range(60):
+        data = bytearray(whole)
+        for position in generator.integers(0, len(data), 8):
+            data[position] = generator.integers(0, 256)
+        path.write_bytes(data)
+        try:
+            read_file(path)
+        except UserError as error:
+            lines.append(str(error).count("\n") + 1)
+    assert len(lines) > 10
+    assert set(lines) == {1}
+
+
 def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "nowhere.pth")
     torch.save(TENSORS, tmp_path / "inside.pth")
