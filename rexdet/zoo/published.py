@@ -121,12 +121,15 @@ def fetch(entry: Entry) -> Path:
     first_error: UserError | None = None
     for remote in remotes:
         try:
-            return cache.fetch(remote)
+            found = cache.fetch(remote)
         except UserError as error:
             first_error = first_error or error
             if cache.is_offline():
                 break
-            logger.warning("%s", error)
+            continue
+        if first_error is not None:
+            logger.warning("%s; fetched %s instead", first_error, remote.url)
+        return found
     assert first_error is not None, f"{entry.name} has no files"
     raise first_error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import socket
 
@@ -155,3 +156,26 @@ def test_where_the_first_address_is_out_of_reach_the_next_is_tried(make_state, t
     monkeypatch.setattr(published, "entries", lambda: (dataclasses.replace(entry, files=(dead, live)),))
     assert rexdet.open_checkpoint("rexnet_1.0@nav_in1k").sha256 == hash_file(path)
     assert "gone.pth" in caplog.text
+
+
+def test_where_no_address_is_in_reach_only_the_first_is_told(monkeypatch, caplog) -> None:
+    monkeypatch.delenv("REXDET_OFFLINE")
+    entry = published.entries()[0]
+    files = tuple(dataclasses.replace(file, url=f"http://127.0.0.1:9/{file.name}") for file in entry.files)
+    monkeypatch.setattr(published, "entries", lambda: (dataclasses.replace(entry, files=files),))
+    text = refusal(rexdet.open_checkpoint, "rexnet_1.0@nav_in1k")
+    assert f"fetch {files[0].url} by hand" in text
+    assert caplog.text == ""
+
+
+def test_the_authors_own_file_is_known_by_the_hash_of_another_publisher(make_state, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "mine.bin"
+    torch.save(make_state("rexnet_1.0"), path)
+    entry = published.entries()[0]
+    digest = hashlib.sha384(path.read_bytes()).hexdigest()
+    file = dataclasses.replace(entry.files[2], sha384=digest, size=path.stat().st_size)
+    monkeypatch.setattr(published, "entries", lambda: (dataclasses.replace(entry, files=(file,)),))
+    assert rexdet.open_checkpoint(path).pixels_known_by == "sha"
+    other = tmp_path / "other.bin"
+    other.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert published.known_file(hash_file(other), other) is None
