@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from rexdet.coco import index_cache, mend, schema, segmentation, source
 from rexdet.coco.columns import Texts
@@ -213,7 +212,7 @@ class CocoDataset(Sequence[ImageEntry]):
     def _has_mask(self) -> npt.NDArray[np.bool_]:
         forms = self._table.forms[self._view.rows]
         polygons = np.isin(forms, (segmentation.POLYGONS, segmentation.FLAT, segmentation.PAIRS))
-        return np.where(polygons, ~np.isnan(self._table.polygon_areas[self._view.rows]), forms != segmentation.NONE)
+        return np.where(polygons, self._table.whole_polygons[self._view.rows] > 0, forms != segmentation.NONE)
 
     def image(self, index: int) -> ImageEntry:
         """The image at `index`. Raises IndexError beyond the end."""
@@ -255,15 +254,11 @@ class CocoDataset(Sequence[ImageEntry]):
         return row
 
     def _mask(self, row: int) -> segmentation.Segmentation:
-        form = int(self._table.forms[row])
-        if form == segmentation.NONE:
-            return None
         try:
-            value = orjson.loads(self._table.masks[row])
-        except orjson.JSONDecodeError as error:
+            return self._table.mask(row, drop_short=self.purpose != "evaluate")
+        except ValueError as error:
             place = self._stored[0] if self._stored else self.path
             raise UserError("the cached masks are broken", str(place), "delete this folder") from error
-        return segmentation.decode(value, form, drop_short=self.purpose != "evaluate")
 
     def raise_if_masks_missing(self) -> None:
         """Raise UserError unless every annotation that is trained on has a mask. For work on masks, not on boxes."""

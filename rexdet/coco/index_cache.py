@@ -1,8 +1,8 @@
 """Columns of annotation files kept between runs as memory-mapped .npy files, shared by all processes that open them.
 
-    <cache>/v1/files/<hash of the path>.json   size and times of a file when it was read, and its SHA-256
-    <cache>/v1/tables/<SHA-256 of the file>/   the file's columns; two copies of one file share them
-    <cache>/v1/views/<hash>/                   the same beside one folder of images, for one purpose
+    <cache>/v2/files/<hash of the path>.json   size and times of a file when it was read, and its SHA-256
+    <cache>/v2/tables/<SHA-256 of the file>/   the file's columns; two copies of one file share them
+    <cache>/v2/views/<hash>/                   the same beside one folder of images, for one purpose
 
 A file whose size, times and inode are as recorded is taken for the file that was read; any other is read and hashed
 again, and finds its columns by its content. A file that changed within the clock's grain of the moment it was read is
@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from rexdet.files import write_json_atomically
 
-FORMAT = "v1"
+FORMAT = "v2"
 KEPT_ENTRIES = 24
 """How many tables and how many views stay; those longest unused go first."""
 

@@ -16,6 +16,9 @@ from rexdet.coco.source import BrokenMaskError, MaskTexts
 _BLOCK = 20_000
 """Annotations whose masks are objects at the same time."""
 
+MEASURED = 100_000
+"""Annotations at least whose polygons are measured; in files of twice as many and more it is an even sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class MaskColumns:
@@ -25,7 +28,7 @@ class MaskColumns:
     forms: npt.NDArray[np.uint8]
     sizes: npt.NDArray[np.int32]
     extents: npt.NDArray[np.float32]
-    polygon_areas: npt.NDArray[np.float64]
+    whole_polygons: npt.NDArray[np.int32]
     short_polygons: npt.NDArray[np.int32]
 
 
@@ -37,41 +40,63 @@ def read_masks(values: Sequence[Any], masks: MaskTexts) -> MaskColumns:
     texts: list[bytes] = []
     forms = np.zeros(len(values), np.uint8)
     sizes = np.zeros((len(values), 2), np.int32)
-    whole = segmentation.PolygonSummary(len(values))
+    summary = segmentation.PolygonSummary(len(values))
+    step = max(1, len(values) // MEASURED)
     for start in range(0, len(values), _BLOCK):
-        block, block_texts = _parse_block(values[start : start + _BLOCK], masks)
-        part = slice(start, start + len(block))
-        block_forms = np.fromiter(map(segmentation.form_of, block), np.uint8, len(block))
-        summary = segmentation.polygon_summary(block, block_forms)
-        block_forms[summary.invalid] = segmentation.INVALID
+        block = _parse_block(values[start : start + _BLOCK], masks)
+        part = slice(start, start + len(block.values))
+        block_forms = np.fromiter(map(segmentation.form_of, block.values), np.uint8, len(block.values))
+        facts = segmentation.polygon_summary(block.values, block_forms, step=step if block.numbers_alone else 1)
+        block_forms[facts.invalid] = segmentation.INVALID
         coded = (block_forms == segmentation.RUNS) | (block_forms == segmentation.RUN_STRING)
         for place in np.flatnonzero(coded).tolist():
-            sizes[start + place] = block[place]["size"]
-        texts += [
-            _text_of(value, int(form)) if text is None else text
-            for value, form, text in zip(block, block_forms, block_texts, strict=True)
-        ]
+            sizes[start + place] = block.values[place]["size"]
+        if block.numbers_alone:
+            texts += block.texts
+        else:
+            texts += [
+                text or _text_of(value, int(form))
+                for value, form, text in zip(block.values, block_forms, block.texts, strict=True)
+            ]
         forms[part] = block_forms
-        whole.extents[part] = summary.extents
-        whole.areas[part] = summary.areas
-        whole.short[part] = summary.short
-    return MaskColumns(texts, forms, sizes, whole.extents, whole.areas, whole.short)
+        summary.extents[part] = facts.extents
+        summary.whole[part] = facts.whole
+        summary.short[part] = facts.short
+    return MaskColumns(texts, forms, sizes, summary.extents, summary.whole, summary.short)
 
 
-def _parse_block(values: Sequence[Any], masks: MaskTexts) -> tuple[list[Any], list[bytes | None]]:
-    """The segmentations themselves, and their texts where they were set aside (None elsewhere)."""
-    texts = [masks.text_of(value) for value in values]
-    aside = [text for text in texts if text is not None]
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some segmentations. texts: their JSON where it was set aside, else empty.
+
+    numbers_alone: all were set aside, and hold lists of numbers, lists of such lists, and nothing else.
+    """
+
+    values: list[Any]
+    texts: list[bytes]
+    numbers_alone: bool
+
+
+def _parse_block(values: Sequence[Any], masks: MaskTexts) -> _Block:
+    texts = masks.texts_of(values)
+    aside = [text for text in texts if text]
+    joined = b",".join(aside)
     try:
-        parsed = orjson.loads(b"[" + b",".join(aside) + b"]")
+        parsed = orjson.loads(b"[" + joined + b"]")
     except orjson.JSONDecodeError as error:
         raise BrokenMaskError(str(error)) from error
     if len(parsed) != len(aside):
         raise BrokenMaskError("brackets do not match")
-    if len(aside) == len(texts):
-        return parsed, texts
-    following = iter(parsed)
-    return [value if text is None else next(following) for value, text in zip(values, texts, strict=True)], texts
+    if len(aside) < len(texts):
+        following = iter(parsed)
+        return _Block(
+            [next(following) if text else value for value, text in zip(values, texts, strict=True)], texts, False
+        )
+    # Without the letters of null, true and false only numbers are left, and as many brackets as lists are seen from
+    # outside leave no room for lists among the numbers.
+    lists = sum(len(value) for value in parsed if value and type(value[0]) is list)
+    plain = b"u" not in joined and b"l" not in joined and joined.count(b"[") == len(parsed) + lists
+    return _Block(parsed, texts, plain)
 
 
 def _text_of(value: Any, form: int) -> bytes:

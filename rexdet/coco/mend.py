@@ -268,7 +268,7 @@ def _check_box_meaning(table: Table, image_sizes: npt.NDArray[np.int64], finding
     findings.add(
         "refuse" if most else "accept",
         "box-polygons-disagree" if most else "box-polygons-differ",
-        f"annotations whose box disagrees with its polygons (of {int(outlined.sum())} with polygons)",
+        f"annotations whose box disagrees with its polygons (of {int(outlined.sum())} compared)",
         table.annotation_ids[differs],
     )
     x, y, width, height = table.boxes.T
@@ -359,9 +359,10 @@ def _mend_areas(table: Table, boxes: Floats, findings: Findings) -> Floats:
         table.annotation_ids[too_large],
     )
     box_areas = boxes[:, 2] * boxes[:, 3]
-    by_mask = np.where(np.isnan(table.polygon_areas), box_areas, np.minimum(table.polygon_areas, box_areas))
-    areas = np.where(too_large | negative, by_mask, written)
-    areas = np.where(np.isnan(written), box_areas, areas)
+    areas = np.where(np.isnan(written), box_areas, written)
+    for row in np.flatnonzero(too_large | negative).tolist():
+        by_mask = segmentation.mask_area(table.mask(row, drop_short=True)) if table.whole_polygons[row] else np.inf
+        areas[row] = min(by_mask, box_areas[row])
     cut = (boxes != table.boxes).any(axis=1)
     areas[cut] = np.minimum(areas[cut], box_areas[cut])
     return areas

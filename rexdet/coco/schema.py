@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from rexdet.coco import columns, segmentation
 from rexdet.coco.columns import Texts
@@ -49,8 +50,8 @@ class Table:
     crowd: Bools  # (N,)
     forms: npt.NDArray[np.uint8]  # (N,) one of segmentation's forms
     mask_sizes: npt.NDArray[np.int32]  # (N, 2) height, width of run-length codes; 0 elsewhere
-    extents: npt.NDArray[np.float32]  # (N, 4) x0, y0, x1, y1 of the polygons; NaN without
-    polygon_areas: npt.NDArray[np.float64]  # (N,) px²; NaN without polygons
+    extents: npt.NDArray[np.float32]  # (N, 4) x0, y0, x1, y1 of the polygons; NaN without, or not measured
+    whole_polygons: npt.NDArray[np.int32]  # (N,) polygons
     short_polygons: npt.NDArray[np.int32]  # (N,) polygons that are none
     mask_data: npt.NDArray[np.uint8]  # segmentations as JSON, one after the other
     mask_offsets: Ints  # (N + 1,)
@@ -64,6 +65,16 @@ class Table:
     def masks(self) -> Texts:
         """The annotations' segmentations as JSON text; empty where there is none."""
         return Texts(self.mask_data, self.mask_offsets)
+
+    def mask(self, row: int, *, drop_short: bool) -> segmentation.Segmentation:
+        """The segmentation of the annotation in `row`; drop_short as in `segmentation.decode`.
+
+        Raises ValueError where the text is no JSON: the cache that keeps it is damaged.
+        """
+        form = int(self.forms[row])
+        if form == segmentation.NONE:
+            return None
+        return segmentation.decode(orjson.loads(self.masks[row]), form, drop_short=drop_short)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The columns by name."""
@@ -233,7 +244,7 @@ def _read_annotations(
         forms=masks.forms[order],
         mask_sizes=masks.sizes[order],
         extents=masks.extents[order],
-        polygon_areas=masks.polygon_areas[order],
+        whole_polygons=masks.whole_polygons[order],
         short_polygons=masks.short_polygons[order],
         mask_data=texts.data,
         mask_offsets=texts.offsets,

@@ -80,65 +80,83 @@ def decode(value: Any, form: int, *, drop_short: bool) -> Segmentation:
 class PolygonSummary:
     """Facts about the polygons of many annotations, in NumPy columns of one row an annotation.
 
-    extents: float32 (N, 4), smallest x, smallest y, largest x, largest y of the whole polygons; NaN without any.
-    areas: float64 (N,), summed areas of the whole polygons, px²; NaN without any.
-    short: int32 (N,), how many of its polygons are none (under six numbers, or an odd count).
+    whole: int32 (N,), how many polygons it has. short: int32 (N,), how many of its lists are none (under six numbers,
+        or an odd count).
+    extents: float32 (N, 4), smallest x, smallest y, largest x, largest y of the whole polygons; NaN without any, and
+        where they were not looked at.
     invalid: bool (N,), numbers that are no numbers or not finite, or lists nested otherwise.
     """
 
     def __init__(self, rows: int) -> None:
-        self.extents: npt.NDArray[np.float32] = np.full((rows, 4), np.nan, np.float32)
-        self.areas: npt.NDArray[np.float64] = np.full(rows, np.nan)
+        self.whole: npt.NDArray[np.int32] = np.zeros(rows, np.int32)
         self.short: npt.NDArray[np.int32] = np.zeros(rows, np.int32)
+        self.extents: npt.NDArray[np.float32] = np.full((rows, 4), np.nan, np.float32)
         self.invalid: npt.NDArray[np.bool_] = np.zeros(rows, bool)
 
 
-def polygon_summary(values: Sequence[Any], forms: npt.NDArray[np.uint8]) -> PolygonSummary:
-    """Look at the polygons of `values` (parsed segmentations, N of them) whose `forms` are POLYGONS, FLAT or PAIRS."""
+def polygon_summary(values: Sequence[Any], forms: npt.NDArray[np.uint8], *, step: int = 1) -> PolygonSummary:
+    """Look at the polygons of `values` (parsed segmentations, N of them) whose `forms` are POLYGONS, FLAT or PAIRS.
+
+    step: look at the numbers of every so many of them only; for values that are known to hold numbers alone.
+    """
     summary = PolygonSummary(len(values))
     rows = np.flatnonzero((forms == POLYGONS) | (forms == FLAT) | (forms == PAIRS)).tolist()
     try:
-        _summarize(summary, rows, [as_polygons(values[row], int(forms[row])) for row in rows])
+        _summarize(summary, rows, [as_polygons(values[row], int(forms[row])) for row in rows], step)
     except (TypeError, ValueError, OverflowError):
         # Something is no number: look at the annotations one by one to name the bad ones.
         summary = PolygonSummary(len(values))
         for row in rows:
             try:
-                _summarize(summary, [row], [as_polygons(values[row], int(forms[row]))])
+                _summarize(summary, [row], [as_polygons(values[row], int(forms[row]))], 1)
             except (TypeError, ValueError, OverflowError):
                 summary.invalid[row] = True
     return summary
 
 
-def _summarize(summary: PolygonSummary, rows: list[int], polygons: list[list[list[Any]]]) -> None:
+def _summarize(summary: PolygonSummary, rows: list[int], polygons: list[list[list[Any]]], step: int) -> None:
     """Fill in `summary` for `rows`. Raises TypeError, ValueError or OverflowError where a number is none."""
     flat = list(itertools.chain.from_iterable(polygons))
     if set(map(type, flat)) - {list}:
         raise TypeError("a polygon is a list")
     lengths = np.fromiter(map(len, flat), np.int64, len(flat))
+    owners = np.repeat(np.asarray(rows, np.int64), np.fromiter(map(len, polygons), np.int64, len(polygons)))
+    whole = (lengths >= 6) & (lengths % 2 == 0)
+    rows_after = len(summary.short)
+    if step == 1:
+        _measure(summary, flat, lengths, owners, whole)
+    else:
+        looked = np.flatnonzero(owners % step == 0)
+        _measure(summary, [flat[index] for index in looked.tolist()], lengths[looked], owners[looked], whole[looked])
+    summary.short += np.bincount(owners[~whole], minlength=rows_after).astype(np.int32)
+    summary.whole += np.bincount(owners[whole], minlength=rows_after).astype(np.int32)
+
+
+def _measure(
+    summary: PolygonSummary,
+    flat: list[list[Any]],
+    lengths: npt.NDArray[np.int64],
+    owners: npt.NDArray[np.int64],
+    whole: npt.NDArray[np.bool_],
+) -> None:
+    """Fill in the extents of `flat`, the polygons of `owners`, of which `whole` ones count."""
     numbers = np.fromiter(itertools.chain.from_iterable(flat), np.float64, int(lengths.sum()))
     if not np.isfinite(numbers).all():
         raise ValueError("not finite")
-    owners = np.repeat(np.asarray(rows, np.int64), np.fromiter(map(len, polygons), np.int64, len(polygons)))
-    whole = (lengths >= 6) & (lengths % 2 == 0)
-    np.add.at(summary.short, owners[~whole], 1)
     if not whole.any():
         return
     kept = numbers[np.repeat(whole, lengths)]
     owners, lengths = owners[whole], lengths[whole]
     x, y = kept[0::2], kept[1::2]
     starts = np.concatenate(([0], np.cumsum(lengths[:-1]))) // 2
-    # Shoelace: every point's successor, the last point of a polygon being followed by its first.
-    following = np.arange(1, len(x) + 1)
-    following[np.append(starts[1:], len(x)) - 1] = starts
-    polygon_areas = np.abs(np.add.reduceat(x * y[following] - x[following] * y, starts)) / 2
     groups = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
     targets = owners[groups]
-    summary.areas[targets] = np.add.reduceat(polygon_areas, groups)
-    summary.extents[targets, 0] = np.minimum.reduceat(np.minimum.reduceat(x, starts), groups)
-    summary.extents[targets, 1] = np.minimum.reduceat(np.minimum.reduceat(y, starts), groups)
-    summary.extents[targets, 2] = np.maximum.reduceat(np.maximum.reduceat(x, starts), groups)
-    summary.extents[targets, 3] = np.maximum.reduceat(np.maximum.reduceat(y, starts), groups)
+    # The polygons of an annotation follow each other, so that their points are one run.
+    runs = starts[groups]
+    summary.extents[targets, 0] = np.minimum.reduceat(x, runs)
+    summary.extents[targets, 1] = np.minimum.reduceat(y, runs)
+    summary.extents[targets, 2] = np.maximum.reduceat(x, runs)
+    summary.extents[targets, 3] = np.maximum.reduceat(y, runs)
 
 
 def runs_of(counts: Sequence[int] | str | bytes) -> npt.NDArray[np.int64]:
@@ -183,5 +201,10 @@ def mask_area(segmentation: Segmentation) -> float:
         return math.nan
     if isinstance(segmentation, dict):
         return float(runs_of(segmentation["counts"])[1::2].sum())
-    summary = polygon_summary([segmentation], np.array([POLYGONS], np.uint8))
-    return float(summary.areas[0])
+    polygons = [np.asarray(polygon, np.float64) for polygon in segmentation if is_whole_polygon(polygon)]
+    return sum(map(_polygon_area, polygons), 0.0) if polygons else math.nan
+
+
+def _polygon_area(polygon: npt.NDArray[np.float64]) -> float:
+    x, y = polygon[0::2], polygon[1::2]
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)

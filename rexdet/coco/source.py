@@ -8,6 +8,7 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,17 @@ class MaskTexts:
         self._starts = starts
         self._ends = ends
 
-    def text_of(self, value: Any) -> bytes | None:
-        """The text of the mask that `value` stands for, None where `value` is the segmentation itself."""
-        if type(value) is list and len(value) == 1 and type(value[0]) is int and self._starts:
-            return self._text[self._starts[value[0]] : self._ends[value[0]]]
-        return None
+    def texts_of(self, values: Sequence[Any]) -> list[bytes]:
+        """The texts of the masks that `values` stand for; empty for those that are segmentations themselves."""
+        if not self._starts:
+            return [b""] * len(values)
+        text, starts, ends = self._text, self._starts, self._ends
+        return [
+            text[starts[value[0]] : ends[value[0]]]
+            if type(value) is list and len(value) == 1 and type(value[0]) is int
+            else b""
+            for value in values
+        ]
 
 
 def parse(data: bytes, path: Path, *, set_masks_aside: bool = True) -> tuple[dict[str, Any], MaskTexts]:
@@ -102,9 +109,10 @@ def _set_masks_aside(text: bytes) -> tuple[MaskTexts, bytes]:
     while found is not None:
         start = found.end() - 1
         quote = text.find(b'"', start)
-        brace = text.find(b"}", start, quote if quote >= 0 else len(text))
-        end = start + len(text[start : brace if brace >= 0 else quote].rstrip(b" \t\r\n,"))
-        if text[start : start + 1] == b"[" and text[end - 1 : end] == b"]":
+        stop = quote if quote >= 0 else len(text)
+        brace = text.find(b"}", start, stop)
+        end = text.rfind(b"]", start, brace if brace >= 0 else stop) + 1
+        if end:
             pieces += (text[done:start], b"[%d]" % len(starts))
             starts.append(start)
             ends.append(end)

@@ -585,3 +585,69 @@ def test_the_documentation_lists_every_code(repository: Any) -> None:
         used |= set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source))
     assert len(used) > 40
     assert written == used
+
+
+def test_masks_set_aside_are_read_like_those_that_are_not(small_set: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layout of the JSON, and every block size, gives what parsing the whole file gives."""
+    from rexdet.coco import mask_columns, source
+
+    triangle = [[10, 10, 30, 10, 30.5, 30]]
+    small_set.content["annotations"] += [
+        small_set.annotation(number, segmentation=mask, area=200)
+        for number, mask in enumerate(
+            (
+                triangle,
+                [],
+                triangle * 2,
+                None,
+                [1, 2, 3, 4],
+                ...,
+                {"size": [48, 64], "counts": [0, 48 * 64]},
+                [[]],
+                [7],
+            ),
+            3,
+        )
+    ]
+    small_set.content["annotations"][0] |= {
+        "segmentation": triangle,
+        "attributes": {"segmentation": [[1, 2], "}", {"a": 1}]},
+    }
+    parse = source.parse
+    monkeypatch.setattr(mask_columns, "_BLOCK", 2)
+    for options in ({}, {"indent": 1}, {"separators": (",", ":")}, {"sort_keys": True}):
+        path = small_set.write(json.dumps(small_set.content, **options))
+        fast = read_annotations(path, small_set.images, purpose="evaluate")
+        with monkeypatch.context() as patched:
+            patched.setattr(source, "parse", lambda data, path: parse(data, path, set_masks_aside=False))
+            slow = read_annotations(path, small_set.images, purpose="evaluate")
+        assert fast.to_coco() == slow.to_coco()
+        assert fast.findings == slow.findings
+        assert fast.annotations(0)[0].segmentation == triangle
+
+
+def test_large_files_compare_boxes_and_polygons_on_a_sample(small_set: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rexdet.coco import mask_columns
+
+    monkeypatch.setattr(mask_columns, "MEASURED", 10)
+    square = [[40, 20, 60, 20, 60, 40, 40, 40]]
+    small_set.content["annotations"] = [
+        small_set.annotation(number, segmentation=square if number % 50 else [*square, [1, 2]])
+        for number in range(1, 101)
+    ]
+    dataset = small_set.open()
+    found = {finding.code: finding for finding in dataset.findings}
+    assert found["box-polygons-disagree"].action == "refuse"
+    assert "of 10 compared" in found["box-polygons-disagree"].message
+    # What is counted on every annotation stays exact.
+    assert found["polygon-too-short"].count == 2
+    # A null among the numbers is no number, wherever it stands.
+    small_set.content["annotations"][6]["segmentation"] = [[40, 20, 60, None, 60, 40]]
+    assert small_set.codes()["segmentation-invalid"] == ("refuse", 1)
+    small_set.content["annotations"][6]["segmentation"] = [[40, 20, [60], 20, 60, 40]]
+    assert small_set.codes()["segmentation-invalid"] == ("refuse", 1)
+
+
+def test_a_wrong_area_beside_a_broken_run_length_code_takes_the_boxs(small_set: Any) -> None:
+    small_set.content["annotations"][0] |= {"area": -1, "segmentation": {"size": [48, 64], "counts": "~"}}
+    assert small_set.open().annotations(0)[0].area == 400
