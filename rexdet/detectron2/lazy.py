@@ -40,8 +40,7 @@ def build_bottom_up(
         given, no other weights are opened.
     Raises UserError as the builders for YAML configs do.
     """
-    if "@" in name and weights:
-        raise UserError(f"{name} has published weights, and weights is {weights}", fix="give one of the two")
+    _check_source(name, weights)
     if norm not in ("", *NORMS):
         raise UserError(f"norm {norm!r} is not one of {', '.join(NORMS)}", name)
     settings = BackboneSettings(
@@ -73,18 +72,22 @@ def use_backbone_in_lazy_config(cfg: DictConfig, name: str, weights: str = "") -
             "this LazyConfig has no cfg.model.backbone.bottom_up to replace",
             fix="write L(rexdet.detectron2.build_bottom_up)(name=...) where its backbone stands",
         )
-    settings = BackboneSettings(name=name, weights=weights, out_features=tuple(backbone.in_features))
-    if "@" in name and weights:
-        raise UserError(f"{name} has published weights, and weights is {weights}", fix="give one of the two")
-    pixels = pixels_for(settings)
+    _check_source(name, weights)
+    kept = _kept_arguments(backbone.bottom_up)
+    features = list(backbone.in_features)
+    settings = BackboneSettings(name, weights, kept.get("pixels", ""), overrides=kept.get("overrides") or {})
     start = Start.BACKBONE if settings.source else Start.RANDOM
+    if start is Start.RANDOM and kept.get("norm") == "FrozenBN":
+        kept["norm"] = ""
+    channels = {key: feature.channels for key, feature in draft_backbone(settings, PYRAMID).features.items()}
+    pixels = pixels_for(settings)
     freeze_at = backbone.bottom_up.get("freeze_at", 0) if start is Start.BACKBONE else 0
-    arguments = {"name": name, "weights": weights, "out_features": list(backbone.in_features), "freeze_at": freeze_at}
+    arguments = {**kept, "name": name, "weights": weights, "out_features": features, "freeze_at": freeze_at}
     if "train" in cfg and "init_checkpoint" in cfg.train:
         cfg.train.init_checkpoint = ""
         arguments["detector"] = "${train.init_checkpoint}"
     backbone.bottom_up = LazyCall(build_bottom_up)(**arguments)
-    _fit_top_block(backbone, settings)
+    _fit_top_block(backbone, channels)
     cfg.model.pixel_mean, cfg.model.pixel_std = list(pixels.mean), list(pixels.std)
     if "input_format" in cfg.model:
         cfg.model.input_format = pixels.order
@@ -93,15 +96,28 @@ def use_backbone_in_lazy_config(cfg: DictConfig, name: str, weights: str = "") -
         if mapper is not None and "image_format" in mapper and not OmegaConf.is_interpolation(mapper, "image_format"):
             mapper.image_format = pixels.order
     if start is Start.RANDOM:
-        logger.warning("%s: random weights, BN, nothing frozen", name)
+        logger.warning("%s: random weights, %s, nothing frozen", name, kept.get("norm") or "BN")
 
 
-def _fit_top_block(backbone: DictConfig, settings: BackboneSettings) -> None:
+def _check_source(name: str, weights: str) -> None:
+    if "@" in name and weights:
+        raise UserError(f"{name} has published weights, and weights is {weights}", fix="give one of the two")
+
+
+def _kept_arguments(bottom_up: DictConfig) -> dict[str, Any]:
+    """What a backbone of ours was given beside name, weights, features and freezing; nothing for other backbones."""
+    if "name" not in bottom_up:
+        return {}
+    names = ("pixels", "norm", "drop_path", "activation_checkpointing", "overrides")
+    values = OmegaConf.to_container(bottom_up)
+    assert isinstance(values, dict)
+    return {name: values[name] for name in names if name in values}
+
+
+def _fit_top_block(backbone: DictConfig, channels: Mapping[str, int]) -> None:
     """Tell a top block that convolves a map of the backbone how many channels that map has."""
     top = backbone.get("top_block")
-    if top is None or "in_channels" not in top:
-        return
-    feature = top.get("in_feature", "res5")
-    features = draft_backbone(settings, PYRAMID).features
-    if feature in features:
-        top.in_channels = features[feature].channels
+    if top is not None and "in_channels" in top:
+        feature = top.get("in_feature", "res5")
+        if feature in channels:
+            top.in_channels = channels[feature]

@@ -89,6 +89,17 @@ def test_a_top_block_on_the_backbones_map_follows_its_channels() -> None:
     assert cfg.model.input_format == "RGB"
 
 
+def test_another_network_keeps_what_the_backbone_was_given_beside_its_name(weights_file: Path) -> None:
+    cfg = model_zoo.get_config("COCO-Detection/retinanet_R_50_FPN_1x.py")
+    use_backbone(cfg, "rexnet_1.0", weights_file)
+    cfg.model.backbone.bottom_up.update(drop_path=0.1, overrides={"depth": 1.2}, pixels="half", norm="FrozenBN")
+    use_backbone(cfg, "rexnet_0.6")
+    bottom_up = cfg.model.backbone.bottom_up
+    assert (bottom_up.drop_path, bottom_up.overrides, bottom_up.norm) == (0.1, {"depth": 1.2}, "")
+    assert list(cfg.model.pixel_mean) == [127.5, 127.5, 127.5]
+    assert len(list(instantiate(cfg.model).backbone.bottom_up.blocks.children())) > 16
+
+
 def test_a_whole_detectors_file_is_taken_and_nothing_else_is_opened(tmp_path: Path) -> None:
     cfg = shrink(model_zoo.get_config("COCO-Detection/retinanet_R_50_FPN_1x.py"))
     use_backbone(cfg, "rexnet_0.6")
