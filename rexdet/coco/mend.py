@@ -247,7 +247,7 @@ def _check_masks(table: Table, image_sizes: npt.NDArray[np.int64], findings: Fin
     findings.add(
         "mend",
         "polygon-too-short",
-        "annotations with polygons of fewer than three points or an odd count of numbers, left out as masks",
+        "annotations with polygons of fewer than three points or an odd count of numbers, left out in training",
         table.annotation_ids[table.short_polygons > 0],
     )
     maskless = (table.forms == segmentation.NONE) & ~table.crowd
@@ -319,9 +319,9 @@ def _mend_boxes(table: Table, image_sizes: npt.NDArray[np.int64], findings: Find
     clipped = (over > SMALLEST_SIDE) & ~empty & ~outside
     where = _namer(table)
     for code, which, clause in (
-        ("box-empty", empty, "annotations with a box without width or height, dropped"),
-        ("box-outside", outside, "annotations with a box outside the picture, dropped"),
-        ("box-past-border", clipped, "annotations with a box past the picture's border, clipped"),
+        ("box-empty", empty, "annotations with a box without width or height, dropped in training"),
+        ("box-outside", outside, "annotations with a box outside the picture, dropped in training"),
+        ("box-past-border", clipped, "annotations with a box past the picture's border, clipped in training"),
     ):
         rows = np.flatnonzero(which)
         findings.add(
@@ -354,7 +354,7 @@ def _mend_areas(table: Table, boxes: Floats, findings: Findings) -> Floats:
     findings.add(
         "mend",
         "area-larger-than-box",
-        "annotations with an area larger than their box, computed anew from mask or box (small, medium and large are "
+        "annotations with an area larger than their box, computed anew in training (small, medium and large are "
         "told by it)",
         table.annotation_ids[too_large],
     )

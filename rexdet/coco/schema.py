@@ -393,7 +393,7 @@ def _areas(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> npt.
     findings.add(
         "mend",
         "area-invalid",
-        "annotations with an area that is no size, computed anew",
+        "annotations with an area that is no size, computed anew in training",
         ids[wrong],
     )
     areas[~np.isfinite(areas)] = np.nan
