@@ -65,7 +65,8 @@ class LoadReport:
         under = f", found under {self.part!r}" if self.part else ""
         lines = [
             f"{self.source}: a {self.kind} in {self.layout} layout{under}",
-            f"network {share}% loaded: {self.loaded} of {self.expected} tensors",
+            f"{'network' if self.head == 'kept' else 'backbone'} {share}% loaded: "
+            f"{self.loaded} of {self.expected} tensors",
         ]
         if self.head_note:
             lines.append(self.head_note)

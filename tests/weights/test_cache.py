@@ -250,7 +250,7 @@ def test_several_processes_fetch_one_file_once(server: Server, tmp_path: Path) -
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", program, server.url], stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
     sizes = {int(process.communicate(timeout=120)[0]) for process in processes}
     assert sizes == {len(server.content)}

@@ -300,7 +300,7 @@ def test_another_class_count_resets_the_head_and_says_that_it_is_expected(make_s
     assert report.ok
     assert report.head == "reset"
     assert "head reset because classes 80 -> 3 (expected)" in report.text()
-    assert "network 100% loaded" in report.text()
+    assert "backbone 100% loaded" in report.text()
     for key, tensor in model.state_dict().items():
         is_classifier = key in ("head.weight", "head.bias") or key.startswith("head.classifier.")
         assert torch.equal(tensor, before[key] if is_classifier else state[key])
