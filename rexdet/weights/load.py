@@ -63,10 +63,10 @@ class LoadReport:
         """The report for a person: the network, the head, what was left out, and what is wrong, a line each."""
         share = 100 * self.loaded // self.expected if self.expected else 100
         under = f", found under {self.part!r}" if self.part else ""
+        filled = "network" if self.head == "kept" else "backbone"
         lines = [
             f"{self.source}: a {self.kind} in {self.layout} layout{under}",
-            f"{'network' if self.head == 'kept' else 'backbone'} {share}% loaded: "
-            f"{self.loaded} of {self.expected} tensors",
+            f"{filled} {share}% loaded: {self.loaded} of {self.expected} tensors",
         ]
         if self.head_note:
             lines.append(self.head_note)
