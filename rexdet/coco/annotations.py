@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rexdet.coco import index_cache, mend, schema, segmentation, source
-from rexdet.coco.columns import Texts
 from rexdet.coco.findings import Finding, in_order
 from rexdet.coco.index_cache import IndexCache
 from rexdet.coco.mend import View
-from rexdet.coco.picture_headers import folder_state
+from rexdet.coco.picture_headers import folder_state, read_header
 from rexdet.coco.schema import Category, Table
 from rexdet.errors import UserError
 
@@ -217,7 +216,7 @@ class CocoDataset(Sequence[ImageEntry]):
     def image(self, index: int) -> ImageEntry:
         """The image at `index`. Raises IndexError beyond the end."""
         row = self._row(index)
-        below = Texts(self._view.path_data, self._view.path_offsets)[row].decode("utf-8", "surrogateescape")
+        below = self._view.paths[row].decode("utf-8", "surrogateescape")
         width, height = self._view.image_sizes[row].tolist()
         return ImageEntry(
             id=int(self._table.image_ids[row]),
@@ -442,10 +441,18 @@ def _cached_view(place: Path, root: Path | None) -> _OpenView | None:
         return None
     if any(finding["code"] in _HEALED_OUTSIDE for finding in facts["findings"]):
         return None
-    return _mapped_view(place)
+    cached = _mapped_view(place)
+    if cached is None or root is None:
+        return cached
+    # A file that is replaced in place leaves its folder's time alone: those that were unreadable are tried again.
+    paths = cached.view.paths
+    for row in np.flatnonzero(cached.view.unreadable).tolist():
+        if read_header(str(root / os.fsdecode(paths[row])))[0]:
+            return None
+    return cached
 
 
-_HEALED_OUTSIDE = frozenset({"image-missing", "image-ambiguous", "image-unreadable", "image-size-differs"})
+_HEALED_OUTSIDE = frozenset({"image-missing", "image-ambiguous", "image-size-differs"})
 """Findings that somebody may mend without touching the folders that were looked at: such views are made anew."""
 
 

@@ -58,6 +58,11 @@ class View:
     path_data: npt.NDArray[np.uint8]
     path_offsets: npt.NDArray[np.int64]
 
+    @property
+    def paths(self) -> Texts:
+        """The images' files below the picture root, UTF-8; empty where there is none."""
+        return Texts(self.path_data, self.path_offsets)
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The columns by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

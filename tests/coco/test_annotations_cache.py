@@ -156,6 +156,18 @@ def test_removed_files_are_noticed(small_set: Any, cache: Path) -> None:
     assert read_annotations(path, small_set.images, cache=cache).findings[0].code == "image-missing"
 
 
+def test_an_unreadable_file_that_is_replaced_in_place_is_noticed(small_set: Any, cache: Path) -> None:
+    whole = (small_set.images / "2.jpg").read_bytes()
+    (small_set.images / "2.jpg").write_bytes(b"<html>")
+    path = small_set.write()
+    _age(small_set.images)
+    for _ in range(2):
+        assert read_annotations(path, small_set.images, cache=cache).unreadable.tolist() == [False, True]
+    (small_set.images / "2.jpg").write_bytes(whole)
+    _age(small_set.images)
+    assert not read_annotations(path, small_set.images, cache=cache).unreadable.any()
+
+
 def test_a_settled_folder_is_not_looked_at_again_except_to_check(
     small_set: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
