@@ -13,7 +13,7 @@ from rexdet.coco.annotations import Category, read_annotations
 from rexdet.coco.categories import match_categories
 from rexdet.coco.detections import Detections
 from rexdet.coco.evaluate import KEYS, evaluate
-from rexdet.coco.ground_truth import GroundTruth
+from rexdet.coco.ground_truth import GroundTruth, read_ground_truth
 from rexdet.errors import UserError
 
 
@@ -306,3 +306,29 @@ def test_precision_falls_as_recall_rises() -> None:
     # One of four found at score 0.8, a false alarm at 0.75, the second of four found at 0.6, no more after that.
     assert precision[[0, 25, 26, 50, 51]] == pytest.approx([1, 1, 2 / 3, 2 / 3, 0])
     assert score[[25, 26, 51]] == pytest.approx([0.8, 0.6, 0])
+
+
+def test_odd_files_of_others_are_scored_or_refused_in_one_line(shared_dir: Path) -> None:
+    outcomes: dict[str, float | str] = {}
+    for folder in sorted((shared_dir / "data" / "odd-coco").iterdir()):
+        path = folder / "annotations.json"
+        if not path.is_file():
+            continue
+        try:
+            truth = read_ground_truth(path)
+            found = np.flatnonzero(~truth.crowd)
+            perfect = Detections(
+                truth.image_ids[truth.annotation_image[found]],
+                truth.boxes[found],
+                np.ones(len(found)),
+                truth.category_ids[truth.annotation_category[found]],
+            )
+            outcomes[folder.name] = evaluate(truth, perfect).numbers["AP"] or 0.0
+        except UserError as error:
+            outcomes[folder.name] = str(error)
+    refused = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
+    assert not any("\n" in message for message in refused.values())
+    assert {"duplicate-annotation-ids", "category-id-missing", "unknown-category-id", "invalid-json"} <= set(refused)
+    scored = {name: outcome for name, outcome in outcomes.items() if name not in refused}
+    assert {"datumaro-instances", "no-iscrowd-no-segmentation", "roboflow-supercategory-zero"} <= set(scored)
+    assert scored == dict.fromkeys(scored, pytest.approx(1.0))
