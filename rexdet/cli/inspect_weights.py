@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from rexdet.errors import UserError
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.load import LoadReport
 from rexdet.weights.sanity import suspicions
@@ -39,8 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_as_json(checkpoint, report, network), indent=2))
     else:
         print("\n".join(f"{name:<10} {value}" for name, value in _lines(checkpoint, report, network)))
-    if report is not None:
-        report.raise_if_wrong()
+    if report is None:
+        raise UserError(
+            "fits no network that has a name",
+            where=checkpoint.source,
+            fix="build its network with the overrides that it was trained with",
+        )
+    report.raise_if_wrong()
     return 0
 
 

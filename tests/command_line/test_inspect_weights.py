@@ -91,6 +91,16 @@ def test_a_backbone_that_ends_early_fits_as_far_as_it_goes(state, tmp_path: Path
     assert "rexnet_0.3: yes" in capsys.readouterr().out
 
 
+def test_a_file_that_fits_no_name_is_described_and_refused(state, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({**state, "blocks.4.project.conv.weight": torch.zeros(15, 90, 1, 1)}, path)
+    assert execute("inspect_weights", [str(path)]) == 2
+    said = capsys.readouterr()
+    assert "no name fits: stem 32" in said.out
+    assert said.err.count("\n") == 1
+    assert "fits no network that has a name" in said.err
+
+
 def test_a_missing_tensor_is_named(state, tmp_path: Path, capsys) -> None:
     """C89."""
     path = tmp_path / "weights.pth"

@@ -401,3 +401,21 @@ def test_what_looks_untrained_is_said(make_state) -> None:
     report = rexdet.load_weights(rexdet.create_model(SMALL, 10), state)
     assert "every weight of blocks.15.project.conv.weight is 0" in report.text()
     assert report.ok
+
+
+def test_a_resumable_detector_file_of_ours_gives_the_averaged_backbone(small_state) -> None:
+    backbone = {key: tensor for key, tensor in small_state.items() if not key.startswith(("head.", "penultimate."))}
+    averaged = {**under(backbone, "backbone.bottom_up."), "head.cls_score.weight": torch.zeros(9, 8, 3, 3)}
+    raw = {key: tensor * 2 if tensor.is_floating_point() else tensor for key, tensor in averaged.items()}
+    momentum = {index: {"momentum_buffer": torch.zeros(3)} for index in range(3)}
+    value = {
+        "model": averaged,
+        "raw": raw,
+        "ema": copy.deepcopy(averaged),
+        "optimizer": {"state": momentum, "param_groups": [{"lr": 0.1}]},
+        "rexdet": {"format": 1, "classes": {"names": ["a"], "ids": [1]}},
+    }
+    checkpoint = rexdet.open_checkpoint(value)
+    assert (checkpoint.kind, checkpoint.part) == ("detector", "ema:backbone.bottom_up")
+    assert set(checkpoint.other_parts) == {"model:backbone.bottom_up", "raw:backbone.bottom_up"}
+    assert torch.equal(checkpoint.state_dict()["stem.conv.weight"], small_state["stem.conv.weight"])
