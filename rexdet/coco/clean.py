@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rexdet.coco import source
+from rexdet.coco.annotation_columns import number_annotations
 from rexdet.coco.annotations import Annotation, CocoDataset, ImageEntry, read_annotations
 from rexdet.coco.columns import whole_number
-from rexdet.coco.schema import number_annotations
 from rexdet.errors import UserError
 from rexdet.files import write_json_atomically
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rexdet.coco import annotations as reader
-from rexdet.coco import index_cache, source
+from rexdet.coco import index_cache, picture_facts, source
 from rexdet.coco.annotations import CocoDataset, read_annotations
 from rexdet.coco.index_cache import IndexCache
 
@@ -175,7 +175,7 @@ def test_a_settled_folder_is_not_looked_at_again_except_to_check(
     _age(small_set.images)
     read_annotations(path, small_set.images, cache=cache)
     looked: list[str] = []
-    monkeypatch.setattr(reader.mend, "read_headers", _recorded(reader.mend.read_headers, looked))
+    monkeypatch.setattr(picture_facts, "read_headers", _recorded(picture_facts.read_headers, looked))
     read_annotations(path, small_set.images, cache=cache)
     assert looked == []
     read_annotations(path, small_set.images, purpose="check", cache=cache)
