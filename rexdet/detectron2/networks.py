@@ -9,13 +9,22 @@ from torch import nn
 import rexdet
 from rexdet.detectron2.config import BackboneSettings
 from rexdet.errors import UserError
+from rexdet.zoo.names import parse
 
 
 def create_network(settings: BackboneSettings, *, norm: str, in_channels: int = 3) -> nn.Module:
     """The network that `settings` names, with random weights.
 
-    Raises UserError for an unknown network or argument, a value out of range, and an argument with a key of its own.
+    Raises UserError for an unknown network or argument, a network of another package, a value out of range, and an
+    argument with a key of its own.
     """
+    package = parse(settings.name).package
+    if package:
+        raise UserError(
+            f"{settings.name} is a network of {package}, and the builders for detectron2 take rexdet's own",
+            "MODEL.REXDET.NAME",
+            "take one that `rexdet.list_models()` lists",
+        )
     own_keys = {"norm": "NORM", "drop_path": "DROP_PATH", "num_classes": "", "weights": "WEIGHTS"}
     for name in settings.overrides:
         if name in own_keys:
