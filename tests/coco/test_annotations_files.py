@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rexdet.coco import picture_headers
 from rexdet.coco.annotations import read_annotations
 from rexdet.coco.images import load_image
 from rexdet.coco.picture_headers import read_header
@@ -233,12 +235,15 @@ def list_works(folder: Path) -> bool:
     return True
 
 
-def test_thousands_of_headers_are_read_in_threads(small_set: Any) -> None:
-    import shutil
-
+@pytest.mark.parametrize("wait", [0.0, 1.0])
+def test_hundreds_of_headers_are_read_by_one_thread_or_by_many(
+    small_set: Any, monkeypatch: pytest.MonkeyPatch, wait: float
+) -> None:
+    monkeypatch.setattr(picture_headers, "_WAIT", wait)
     for number in range(3, 400):
         shutil.copy(small_set.images / "1.jpg", small_set.images / f"{number}.jpg")
         small_set.content["images"].append({"id": number, "file_name": f"{number}.jpg", "width": 64, "height": 48})
-    small_set.picture("333.jpg", (48, 48))
+    for number in (100, 333):
+        small_set.picture(f"{number}.jpg", (48, 48))
     found = {finding.code: finding for finding in small_set.open().findings}
-    assert found["image-size-differs"].first == (333,)
+    assert found["image-size-differs"].first == (100, 333)
