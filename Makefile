@@ -1,4 +1,5 @@
-# Two commands: `make quickstart` shows the main job from nothing, `make test` runs every check. `make help` lists the rest.
+# Two commands: `make quickstart` shows the main job from nothing, `make test` runs every check. `make help`
+# lists the rest.
 # Needed: Python 3.10 or newer with venv, and a package index. No compiler.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ DETECTRON2_SOURCE ?=
 SETUP := tools/setup
 RUNTIME := $(VENV)/.rexdet-runtime
 DEVELOPMENT := $(VENV)/.rexdet-development
-PYTEST := OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
+PYTEST := OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test check test-detectron2-v0.6 test-detectron2-main pins clean
@@ -53,7 +54,7 @@ test-detectron2-v0.6: ## the tests on an installed detectron2 v0.6 (DETECTRON2_P
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(PYTHON) $(SETUP)/run_other_detectron2.py --python "$(DETECTRON2_PYTHON)" -- $(TESTS)
 
 test-detectron2-main: setup ## the tests on detectron2's main branch (DETECTRON2_SOURCE=its source folder)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python $(SETUP)/run_other_detectron2.py --source "$(DETECTRON2_SOURCE)" -- -n $(TEST_PROCESSES) $(TESTS)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python $(SETUP)/run_other_detectron2.py --source "$(DETECTRON2_SOURCE)" -- -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
 
 pins: setup ## write requirements/*.txt anew from the ranges in setup.py
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python $(SETUP)/pin_requirements.py
