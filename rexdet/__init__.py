@@ -25,7 +25,7 @@ _PUBLIC = {
     "get_config": "rexdet.configs",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from rexdet.configs import get_config as get_config

@@ -18,7 +18,7 @@ from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
 import rexdet
-import rexdet.detectron2  # noqa: F401 - registers the builders
+import rexdet.detectron2  # registers the builders
 
 
 @pytest.fixture
