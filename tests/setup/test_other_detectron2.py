@@ -33,13 +33,21 @@ def test_what_is_absent_is_said_and_is_no_failure(
     assert reason in told
 
 
+@pytest.mark.parametrize("version", ["0.5", "0.6+a59f0563.noops"])
 def test_another_version_is_not_taken_for_v06(
-    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runner: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    version: str,
 ) -> None:
-    (tmp_path / "detectron2.py").write_text('__version__ = "0.5"')
+    (tmp_path / "detectron2.py").write_text('__version__ = "0.6"')
+    information = tmp_path / f"detectron2-{version}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: detectron2\nVersion: {version}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert runner.main(["--python", sys.executable]) == 0
-    assert "has detectron2 0.5, not v0.6" in capsys.readouterr().out
+    assert f"has detectron2 {version}, not v0.6" in capsys.readouterr().out
 
 
 def test_a_source_folder_comes_first_and_its_configs_are_found(

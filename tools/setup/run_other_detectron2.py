@@ -18,7 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LOOK = "import detectron2, pytest; print(detectron2.__version__)"
+# The set-up's own detectron2 says 0.6 as well, being younger; only its distribution tells.
+LOOK = """
+import importlib.metadata, detectron2, pytest
+try:
+    print(importlib.metadata.version("detectron2"))
+except importlib.metadata.PackageNotFoundError:
+    print(detectron2.__version__)
+"""
 
 
 class AbsentError(Exception):
@@ -37,7 +44,7 @@ def installed_v06(python: str) -> str:
         reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
         raise AbsentError(f"{python} cannot import detectron2 and pytest ({reason})")
     version = done.stdout.strip().splitlines()[-1]
-    if not version.startswith("0.6"):
+    if not version.startswith("0.6") or version.endswith(".noops"):
         raise AbsentError(f"{python} has detectron2 {version}, not v0.6")
     return found
 
