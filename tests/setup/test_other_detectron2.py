@@ -46,7 +46,8 @@ def test_another_version_is_not_taken_for_v06(
     information.mkdir()
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: detectron2\nVersion: {version}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert runner.main(["--python", sys.executable]) == 0
+    monkeypatch.chdir(Path(sys.executable).parent)
+    assert runner.main(["--python", f"./{Path(sys.executable).name}"]) == 0
     assert f"has detectron2 {version}, not v0.6" in capsys.readouterr().out
 
 

@@ -39,6 +39,8 @@ def installed_v06(python: str) -> str:
     found = shutil.which(python)
     if found is None:
         raise AbsentError(f"DETECTRON2_PYTHON={python} is not a program")
+    # The tests run in other folders than the one that a relative path was typed in.
+    found = os.path.abspath(found)
     done = subprocess.run([found, "-c", LOOK], capture_output=True, text=True, cwd=tempfile.gettempdir())
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
