@@ -28,7 +28,7 @@ def replay(job: DetectionJob) -> int:
         # A builder refuses weights that are not finite, and here they may well be: it is shown a clean copy.
         clean = Path(folder) / "clean.pth"
         finite = {key: torch.nan_to_num(value, 0.0, 0.0, 0.0) for key, value in content["model"].items()}
-        torch.save({**content, "model": {key: _sane(key, value) for key, value in finite.items()}}, clean)
+        torch.save({"model": {key: _sane(key, value) for key, value in finite.items()}}, clean)
         restore_choices(plan, meta, str(clean))
         detector = plan.build_model().to(device)
     detector.load_state_dict(content["model"])

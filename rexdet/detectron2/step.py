@@ -92,7 +92,7 @@ class Stepper:
         random_state = capture_random_state()
         buffers = moving_buffers(self.detector)
         numbers = plain_numbers(self.detector)
-        with as_written(), torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+        with as_written(), self._autocast():
             losses = self.model(inputs)
         losses = {"total_loss": losses} if isinstance(losses, Tensor) else losses
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
@@ -102,6 +102,9 @@ class Stepper:
             raise NonFiniteLossError(terms, inputs, random_state, buffers, numbers)
         self.scaler.scale(total / self.accumulate).backward()
         return terms
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
     @contextmanager
     def _without_exchange(self, wanted: bool) -> Iterator[None]:
@@ -114,8 +117,8 @@ class Stepper:
 def as_written() -> AbstractContextManager[None]:
     """Inside, TorchScript runs functions as they are written, the first time like every other time.
 
-    Its optimiser watches the first calls in a process and rewrites the function for the later ones, with other rounding.
-    detectron2's focal loss is such a function: a resumed run would differ from the unbroken one in its first steps.
+    Its optimiser watches the first calls in a process and rewrites the function for later ones, with other rounding.
+    detectron2's focal loss is such a function: a resumed run would differ from the unbroken one in its first step.
     """
     return torch.jit.optimized_execution(False)
 

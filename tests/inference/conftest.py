@@ -17,7 +17,7 @@ TAPS = ("res5", "res2", "expand5")
 
 @pytest.fixture
 def make_network() -> MakeNetwork:
-    """make_network(**arguments): a ReXNet of width 0.6 and nine blocks (or as told) with varied norms, in evaluation mode."""
+    """make_network(**arguments): a ReXNet of width 0.6 and nine blocks, or as told; varied norms, evaluation mode."""
 
     def make(**arguments: Any) -> ReXNet:
         torch.manual_seed(0)
