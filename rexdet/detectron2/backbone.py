@@ -23,6 +23,7 @@ from rexdet.detectron2.networks import create_network
 from rexdet.detectron2.pixels import pixels_of_config
 from rexdet.detectron2.start import choose_freezing, choose_norm, find_start, load_start, open_start
 from rexdet.errors import UserError
+from rexdet.weights import Checkpoint
 
 
 class RexDetBackbone(nets.Backbone, Backbone):
@@ -31,6 +32,9 @@ class RexDetBackbone(nets.Backbone, Backbone):
     (B, 3, H, W) -> {"res2": (B, C2, ceil(H/4), ceil(W/4)), ...} for any H and W. Parameters keep the names that they
     have in the network. Arguments as in rexdet.nets.Backbone.
     """
+
+    # Where the weights were loaded from, without its tensors; None for random ones.
+    provenance: Checkpoint | None = None
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each feature map, in the order of `out_features`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -36,7 +37,7 @@ def plan_from_lazy(job: DetectionJob, classes: int | None) -> Plan:
     output = output_folder(job, cfg.train.output_dir)
     return Plan(
         name=output.name,
-        config_text=LazyConfig.to_py(cfg),
+        config_text=yaml.safe_dump(_plain(OmegaConf.to_container(cfg)), sort_keys=False),
         output=output,
         seed=job.seed if job.seed is not None else OmegaConf.select(cfg, "train.seed"),
         device=cfg.train.device,
@@ -54,7 +55,7 @@ def plan_from_lazy(job: DetectionJob, classes: int | None) -> Plan:
         workers=train.num_workers,
         amp=job.amp or (("fp16" if cfg.train.device.startswith("cuda") else "bf16") if cfg.train.amp.enabled else None),
         backbone=_backbone_name(cfg),
-        detector_weights=job.weights if job.weights and whole_detector(job.weights) else "",
+        detector_weights=OmegaConf.select(cfg, "train.init_checkpoint", default="") or "",
         base_lr=cfg.optimizer.lr,
         optimizer_name=_optimizer_words(cfg),
         schedule=_flat(cfg.lr_multiplier.get("scheduler", {})),
@@ -88,12 +89,16 @@ def _choose_network(cfg: DictConfig, job: DetectionJob, said: list[str]) -> None
     if job.weights:
         said.append(f"--weights {job.weights}: " + ("a whole detector" if detector else "a backbone or a classifier"))
     backbone_weights = job.weights if job.weights and not detector else None
+    if job.pixels:
+        cfg.model.backbone.bottom_up.pixels = job.pixels
     if job.backbone:
         use_backbone(cfg, job.backbone, backbone_weights)
     elif backbone_weights:
         raise UserError(
             "weights of a backbone for a LazyConfig", where=job.weights, fix="say which network with --backbone"
         )
+    if detector:
+        cfg.train.init_checkpoint = job.weights
 
 
 def _override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -112,6 +117,17 @@ def _override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         return LazyConfig.apply_overrides(cfg, assignments)
     except Exception as error:  # hydra raises many kinds for what the user typed
         raise UserError(f"override not understood: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A config's values with classes and functions written as their dotted names."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value)}"
 
 
 def _optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:

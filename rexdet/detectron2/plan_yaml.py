@@ -86,20 +86,27 @@ def _choose_network(cfg: CfgNode, job: DetectionJob, said: list[str]) -> None:
     if job.weights:
         said.append(f"--weights {job.weights}: " + ("a whole detector" if detector else "a backbone or a classifier"))
     backbone_weights = job.weights if job.weights and not detector else None
-    if job.backbone:
-        use_backbone(cfg, job.backbone, backbone_weights)
-    elif backbone_weights:
-        if not uses_rexdet(cfg):
-            raise UserError(
-                "weights of a backbone for a config whose backbone is not one of ours",
-                where=job.weights,
-                fix="say which network they are for with --backbone",
-            )
-        use_backbone(cfg, read_settings(cfg).network, backbone_weights)
-    if detector:
-        cfg.MODEL.WEIGHTS = job.weights
+    norm, freeze_at = cfg.MODEL.REXDET.NORM, cfg.MODEL.BACKBONE.FREEZE_AT
     if job.pixels:
         cfg.MODEL.REXDET.PIXELS = job.pixels
+    if job.backbone:
+        use_backbone(cfg, job.backbone, backbone_weights)
+    elif backbone_weights or job.pixels:
+        if not uses_rexdet(cfg):
+            raise UserError(
+                "weights or pixels of a backbone for a config whose backbone is not one of ours",
+                where=job.weights or job.pixels,
+                fix="say which network they are for with --backbone",
+            )
+        settings = read_settings(cfg)
+        if backbone_weights:
+            use_backbone(cfg, settings.network, backbone_weights)
+        else:
+            use_backbone(cfg, settings.name, settings.weights or None)
+    if detector:
+        # A detector's file gives the backbone weights too: norms and freezing are the config's, not a random start's.
+        cfg.MODEL.WEIGHTS = job.weights
+        cfg.MODEL.REXDET.NORM, cfg.MODEL.BACKBONE.FREEZE_AT = norm, freeze_at
 
 
 def _set_classes(cfg: CfgNode, job: DetectionJob, classes: int | None, said: list[str]) -> None:

@@ -13,6 +13,7 @@ from rexdet.detectron2.plan import Plan
 from rexdet.job import DetectionJob
 from rexdet.processes import world_size
 from rexdet.runs.parts import DataSplit, Finding, Network, Pixels, Recipe
+from rexdet.weights import Checkpoint
 
 
 def network_part(detector: nn.Module, plan: Plan) -> Network:
@@ -26,16 +27,14 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
     part.norm = norm_of(backbone)
     part.freeze_at = backbone.freeze_at
     part.overrides = _overrides(plan)
-    checkpoint = getattr(backbone, "checkpoint", None)
+    checkpoint: Checkpoint | None = backbone.provenance
     if checkpoint is not None:
         part.sha256 = checkpoint.sha256
-        part.origin_sha256 = getattr(checkpoint, "origin_sha256", None)
-        part.source = str(checkpoint.source)
+        part.origin_sha256 = checkpoint.origin_sha256
+        part.source = checkpoint.source
         part.layout = checkpoint.layout
-        part.pixels_known_by = checkpoint.pixels_known_by
+        part = Network.model_validate({**part.model_dump(), "pixels_known_by": checkpoint.pixels_known_by})
         part.licence = checkpoint.licence
-    elif plan.detector_weights:
-        part.source = plan.detector_weights
     return part
 
 

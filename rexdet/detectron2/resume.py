@@ -132,7 +132,7 @@ def load_detector(model: nn.Module, content: Mapping[str, Any], where: str) -> l
     count = len(own) - len(resettable)
     lines = [f"{where}: {count} of {len(own)} tensors loaded, backbone {len(backbone)} of {len(backbone)}"]
     if resettable:
-        old, new = _class_counts(content, resettable, own, weights)
+        old, new = _class_counts(resettable, own, weights)
         lines.append(f"head reset because classes {old} -> {new} (expected): {len(resettable)} tensors start at random")
     return lines
 
@@ -151,20 +151,21 @@ def _depends_on_classes(key: str) -> bool:
     return _CLASS_LAYERS.search(key) is not None
 
 
-def _class_counts(
-    content: Mapping[str, Any], keys: list[str], own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> tuple[str, str]:
-    names = content.get("rexdet", {}).get("classes", {}).get("names") if is_own(content) else None
+def _class_counts(keys: list[str], own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How many classes the file has and the model has, read off a layer that was reset."""
     key = next((key for key in keys if "cls_score" in key), keys[0])
-    if names is None:
-        return f"{weights[key].shape[0]} outputs", f"{own[key].shape[0]} outputs"
-    # One class has as many outputs as the layer of the file has for its number of classes.
-    before = len(names)
-    for extra in (0, 1):
-        each, rest = divmod(weights[key].shape[0], before + extra)
-        if rest == 0 and own[key].shape[0] % each == 0:
-            return str(before), str(own[key].shape[0] // each - extra)
-    return str(before), f"{own[key].shape[0]} outputs"
+    return _classes_of(key, weights), _classes_of(key, own)
+
+
+def _classes_of(key: str, weights: Mapping[str, Tensor]) -> int:
+    outputs = weights[key].shape[0]
+    if key.startswith("head."):
+        # A dense head scores every class for every anchor, and has four box outputs an anchor.
+        return outputs // max(weights[re.sub(r"cls_score", "bbox_pred", key)].shape[0] // 4, 1)
+    if "cls_score" in key:
+        # A region head has one output more, for the background.
+        return outputs - 1
+    return outputs // 4 if "bbox_pred" in key else outputs
 
 
 def _mismatch(

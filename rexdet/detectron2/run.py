@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 import rexdet.detectron2 as plugin
@@ -347,9 +348,14 @@ def open_data(job: DetectionJob, plan: Plan) -> Data:
 
 def restore_choices(plan: Plan, identity: dict[str, Any], source: str) -> None:
     """Make the config build the backbone as it was when the checkpoint was written: its norms and its freezing."""
-    node = getattr(getattr(plan.cfg, "MODEL", None), "REXDET", None)
-    if node is None:
+    if isinstance(plan.cfg, DictConfig):
+        bottom_up = plan.cfg.model.backbone.bottom_up
+        plan.cfg.train.init_checkpoint = source
+        if "norm" in bottom_up:
+            bottom_up.norm = identity["norm"]
+        bottom_up.freeze_at = identity["freeze_at"]
         return
+    node = plan.cfg.MODEL.REXDET
     plan.cfg.MODEL.WEIGHTS = source
     node.NORM = identity["norm"]
     plan.cfg.MODEL.BACKBONE.FREEZE_AT = identity["freeze_at"]

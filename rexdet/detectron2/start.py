@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
@@ -80,6 +81,8 @@ def load_start(backbone: nn.Module, checkpoint: Checkpoint, start: Start, pixels
     """
     check_start(backbone, checkpoint, start, pixels)
     rexdet.load_weights(backbone, checkpoint)
+    # Where the weights came from, for the record; the tensors themselves are in the backbone now.
+    backbone.provenance = replace(checkpoint, tensors={})  # type: ignore[assignment]
 
 
 def choose_norm(settings: BackboneSettings, start: Start) -> str:

@@ -160,8 +160,8 @@ def test_a_finished_run_is_never_overwritten(
     assert (tmp_path / "run" / "record.json").read_bytes() == before
 
 
-# torch 2.11's bfloat16 gradient of a 3x3 convolution over a 1x1 map reads memory that nobody wrote (CPU): at 128 pixels
-# the last level of the pyramid is made from a 2x2 map.
+# torch 2.11's bfloat16 gradient of a 3x3 convolution over a 1x1 map reads memory that nobody wrote (CPU): above 64
+# pixels the last level of the pyramid is made from a larger map.
 LARGER = ("INPUT.MIN_SIZE_TRAIN", "[128,160]", "INPUT.MAX_SIZE_TRAIN", "256")
 
 
