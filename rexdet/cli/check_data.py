@@ -109,7 +109,7 @@ def _write(arguments: argparse.Namespace, dataset: Any, report: Any) -> dict[str
 def _draw_batch(arguments: argparse.Namespace, path: Path) -> Path:
     # The batch is made by the training code itself, so that what is drawn is what the network gets.
     try:
-        draw = importlib.import_module("rexdet.detectron2.data").draw_training_batch
+        draw = importlib.import_module("rexdet.detectron2.batch_picture").draw_training_batch
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"the engine that makes batches cannot be used here ({error})",
