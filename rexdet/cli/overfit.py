@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--annotations", required=True, metavar="J", help="a COCO annotation file")
     parser.add_argument("--images", required=True, metavar="D", help="the folder of its pictures")
     parser.add_argument("--pictures", type=int, default=8, metavar="N", help="how many (default 8)")
-    parser.add_argument(
-        "--config", default="overfit", metavar="F", help="config file or shipped name"
-    )
+    parser.add_argument("--config", default="overfit", metavar="F", help="config file or shipped name")
     parser.add_argument("--output", default="output/overfit", metavar="D", help="run folder (default output/overfit)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config keys, as in detectron2")

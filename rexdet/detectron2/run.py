@@ -172,6 +172,7 @@ class Session:
                 norm=record.network.norm or "" if record.network else "",
                 freeze_at=(record.network.freeze_at or 0) if record.network else 0,
                 config=plan.config_text,
+                pixels=pixels_of(plan),
             )
             classes = self._match(identity.class_names, identity.category_ids, by_name=True)
             training_run = Training(
@@ -344,6 +345,20 @@ def open_data(job: DetectionJob, plan: Plan) -> Data:
     if train is None and not job.eval_only:
         raise UserError("no training set", where="DATASETS.TRAIN", fix="give --train-annotations and --train-images")
     return Data(train, train_files, val, val_files)
+
+
+def pixels_of(plan: Plan) -> dict[str, Any]:
+    """The pixels that a plan's network takes, in the words of rexdet.weights: channels in RGB order, 0 to 255."""
+    turn = slice(None, None, -1) if plan.image_format == "BGR" else slice(None)
+    return {
+        "mean": plan.pixel_mean[turn],
+        "std": plan.pixel_std[turn],
+        "order": plan.image_format,
+        "value_range": 255,
+        "resize": 0,
+        "crop": 0,
+        "interpolation": "bilinear",
+    }
 
 
 def restore_choices(plan: Plan, identity: dict[str, Any], source: str) -> None:

@@ -39,6 +39,7 @@ class Identity:
     norm: str
     freeze_at: int
     config: str
+    pixels: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""
@@ -49,6 +50,7 @@ class Identity:
             "norm": self.norm,
             "freeze_at": self.freeze_at,
             "config": self.config,
+            "pixels": self.pixels,
         }
 
 
