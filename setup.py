@@ -67,6 +67,7 @@ setup(
     },
     include_package_data=False,
     install_requires=[
+        "filelock>=3.12",
         "numpy>=1.24",
         "orjson>=3.9",
         "pillow>=9.4",
