@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rexdet.detection import find_config
 from rexdet.errors import UserError
 
 HELP = "look at a COCO data set before training: counts, broken files, leaks; --fix writes a cleaned copy"
@@ -116,7 +117,7 @@ def _draw_batch(arguments: argparse.Namespace, path: Path) -> Path:
             "--config",
             "tools/doctor.py says what is missing",
         ) from error
-    draw(arguments.config, arguments.annotations, arguments.images, path)
+    draw(find_config(arguments.config), arguments.annotations, arguments.images, path)
     return path
 
 
