@@ -157,6 +157,11 @@ class TrainingSet(Dataset[Sample]):
                     break
         raise UserError(f"{len(skipped)} pictures in a row cannot be read; the first: {skipped[0]}")
 
+    def is_wide(self) -> np.ndarray:
+        """bool (N,): which pictures are wider than tall, so that a batch of one kind has less padding."""
+        sizes = np.asarray(self.dataset.image_sizes)[self.images]
+        return sizes[:, 0] > sizes[:, 1]
+
     def load(self, index: int) -> dict[str, Any]:
         """One picture, augmented: detectron2's input dict with "image" (uint8, (C, H, W)) and "instances"."""
         entry = self.dataset.image(index)

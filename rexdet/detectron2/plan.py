@@ -6,6 +6,7 @@ asks which of detectron2's two config systems it came from.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,9 @@ class Plan:
     """A detection run in numbers and builders.
 
     batch: images a forward pass over all processes. iterations: optimiser steps. The periods count steps.
-    detector_weights: a whole detector's file to start from, or "". backbone: the zoo name, or the builder's name where
-    the backbone is not ours. said: lines that the run prints before it begins.
+    backbone: the zoo name, or the builder's name where the backbone is not ours (own_backbone tells).
+    group_by_aspect: batches hold pictures that are all wide or all tall. largest_side: px, of a training picture.
+    detector_weights: a whole detector's file to start from, or "". said: lines to print before the run begins.
     """
 
     name: str
@@ -48,6 +50,9 @@ class Plan:
     workers: int
     amp: str | None
     backbone: str
+    own_backbone: bool
+    group_by_aspect: bool
+    largest_side: int
     detector_weights: str
     base_lr: float
     optimizer_name: str
@@ -99,6 +104,22 @@ def whole_detector(source: str) -> bool:
     weights = content.get("model", content) if isinstance(content, Mapping) else {}
     parts = ("backbone.bottom_up.", "backbone.fpn_", "proposal_generator.", "roi_heads.", "head.cls_score.")
     return any(str(key).removeprefix("module.").startswith(parts) for key in weights)
+
+
+def check_shared_memory(plan: Plan, *, per_process_batch: int) -> None:
+    """Raise UserError where the workers' batches do not fit into /dev/shm: torch would end in a bus error, hours in."""
+    if plan.workers == 0 or not Path("/dev/shm").is_dir():
+        return
+    # Each worker holds two batches ahead; a picture has three channels of a byte each.
+    needed = plan.workers * 2 * per_process_batch * 3 * plan.largest_side**2
+    free = shutil.disk_usage("/dev/shm").free
+    if needed > free:
+        raise UserError(
+            f"{plan.workers} workers need up to {needed / 2**20:.0f} MiB of shared memory, and {free / 2**20:.0f} MiB "
+            "are free",
+            where="/dev/shm",
+            fix="give the container more (docker run --shm-size 8g), or lower DATALOADER.NUM_WORKERS",
+        )
 
 
 def lr_mismatch(plan: Plan, effective_batch: int) -> str | None:

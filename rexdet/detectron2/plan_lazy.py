@@ -55,6 +55,9 @@ def plan_from_lazy(job: DetectionJob, classes: int | None) -> Plan:
         workers=train.num_workers,
         amp=job.amp or (("fp16" if cfg.train.device.startswith("cuda") else "bf16") if cfg.train.amp.enabled else None),
         backbone=_backbone_name(cfg),
+        own_backbone="name" in OmegaConf.select(cfg, "model.backbone.bottom_up", default={}),
+        group_by_aspect=OmegaConf.select(train, "aspect_ratio_grouping", default=True),
+        largest_side=_largest_side(train.mapper.augmentations),
         detector_weights=OmegaConf.select(cfg, "train.init_checkpoint", default="") or "",
         base_lr=cfg.optimizer.lr,
         optimizer_name=_optimizer_words(cfg),
@@ -117,6 +120,11 @@ def _override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         return LazyConfig.apply_overrides(cfg, assignments)
     except Exception as error:  # hydra raises many kinds for what the user typed
         raise UserError(f"override not understood: {error}") from error
+
+
+def _largest_side(augmentations: Any) -> int:
+    """The longest side that a resizing augmentation allows; COCO's 1333 where none says."""
+    return max((int(step.get("max_size", 0)) for step in augmentations), default=0) or 1333
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,8 @@ from rexdet.detectron2.data import (
     resolve_files,
     trainable_images,
 )
-from rexdet.detectron2.plan import Plan, lr_mismatch, make_plan, recipe_differences
+from rexdet.detectron2.foreign import is_foreign, load_foreign
+from rexdet.detectron2.plan import Plan, check_shared_memory, lr_mismatch, make_plan, recipe_differences, whole_detector
 from rexdet.detectron2.predict import ClassMap, match_classes, predict_dataset
 from rexdet.detectron2.record import data_split, network_part, recipe_part
 from rexdet.detectron2.resume import FINAL, is_own, load_detector, newest_checkpoint, read_checkpoint
@@ -120,13 +121,21 @@ class Session:
         detector = plan.build_model()
         if self.resumed_from:
             return detector.to(self.device)
-        if plan.detector_weights:
+        if plan.detector_weights and self._is_foreign():
+            for line in load_foreign(detector, plan.detector_weights):
+                say(line)
+        elif plan.detector_weights:
             content = self.checkpoint or read_checkpoint(plan.detector_weights)
             for line in load_detector(detector, content, plan.detector_weights):
                 say(line)
         elif self.job.eval_only:
             raise UserError("--eval-only without a trained detector", fix="give its file with --weights")
         return detector.to(self.device)
+
+    def _is_foreign(self) -> bool:
+        """Whether MODEL.WEIGHTS is for one of detectron2's own backbones and was not written by this package."""
+        source = self.plan.detector_weights
+        return is_foreign(source) or (not self.plan.own_backbone and not whole_detector(source))
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -138,6 +147,9 @@ class Session:
         seed = self._seed()
         seed_everything(seed, rank())
         detector = self.build()
+        check_shared_memory(plan, per_process_batch=plan.batch // world_size())
+        if plan.use_masks:
+            train.raise_if_masks_missing()
         images = trainable_images(train, keep_empty=plan.keep_empty, limit=job.limit_train)
         training = TrainingSet(
             train,
@@ -366,9 +378,8 @@ def restore_choices(plan: Plan, identity: dict[str, Any], source: str) -> None:
     if isinstance(plan.cfg, DictConfig):
         bottom_up = plan.cfg.model.backbone.bottom_up
         plan.cfg.train.init_checkpoint = source
-        if "norm" in bottom_up:
-            bottom_up.norm = identity["norm"]
-        bottom_up.freeze_at = identity["freeze_at"]
+        if "name" in bottom_up:
+            bottom_up.norm, bottom_up.freeze_at = identity["norm"], identity["freeze_at"]
         return
     node = plan.cfg.MODEL.REXDET
     plan.cfg.MODEL.WEIGHTS = source

@@ -88,7 +88,12 @@ class Training:
             AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
         )
         self.sampler = ResumableSampler(
-            len(training), training.seed, rank=rank(), world_size=world_size(), batch_size=plan.batch
+            len(training),
+            training.seed,
+            rank=rank(),
+            world_size=world_size(),
+            batch_size=plan.batch,
+            groups=training.is_wide().astype(int).tolist() if plan.group_by_aspect else None,
         )
         self.shares = TimeShares.for_device(device)
         self.numbers_at_start = plain_numbers(detector)
