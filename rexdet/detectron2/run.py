@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ __all__ = ["run"]
 
 def run(job: DetectionJob) -> int:
     """Run a job; returns the exit status. Raises UserError."""
+    # detectron2 calls torch.meshgrid as older versions of torch wanted it; the result is the same.
+    warnings.filterwarnings("ignore", message="torch.meshgrid")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if job.replay:
         from rexdet.detectron2.replay import replay
