@@ -32,9 +32,18 @@ def test_it_runs_the_shipped_config_on_the_embedded_data(
 ) -> None:
     assert execute("quickstart", []) == 0
     (job,) = jobs
-    assert (job.config, job.dataset, job.seed, job.weights) == ("quickstart", "embedded", 0, "")
+    assert (job.config, job.dataset, job.seed, job.weights) == ("quickstart", "embedded", 0, str(quickstart.WEIGHTS))
     assert job.output == "output/quickstart"
     assert "done in" in capsys.readouterr().out
+
+
+def test_random_weights_are_one_flag_away(jobs: list[DetectionJob]) -> None:
+    execute("quickstart", ["--from-scratch"])
+    execute("quickstart", [])
+    scratch, ours = jobs
+    assert scratch.weights == ""
+    assert "--weights" not in scratch.command
+    assert build_parser("train_det").parse_args(ours.command).weights == ours.weights
 
 
 def test_a_second_run_takes_the_next_free_folder(jobs: list[DetectionJob]) -> None:
