@@ -292,6 +292,15 @@ def skip_limit(images: int) -> int:
     return max(SKIP_AT_LEAST, int(images * SKIP_SHARE))
 
 
+def usable_workers(configured: int) -> int:
+    """As many worker processes as the config says, and no more than there are processors to run them on.
+
+    What a sample looks like does not depend on the worker, so fewer of them change nothing but speed.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(configured, processors)
+
+
 def training_loader(
     training: TrainingSet, sampler: ResumableSampler, *, per_process_batch: int, workers: int
 ) -> Iterator[list[Sample]]:
@@ -300,7 +309,7 @@ def training_loader(
         training,
         sampler=sampler,
         batch_size=per_process_batch,
-        num_workers=workers,
+        num_workers=usable_workers(workers),
         collate_fn=list,
         # A generator of its own: starting workers must not move the run's random numbers.
         generator=torch.Generator().manual_seed(training.seed),
@@ -320,7 +329,7 @@ def evaluation_loader(
         evaluation,
         sampler=share,
         batch_size=1,
-        num_workers=workers,
+        num_workers=usable_workers(workers),
         collate_fn=_only,
         generator=torch.Generator().manual_seed(0),
         worker_init_fn=_one_thread,

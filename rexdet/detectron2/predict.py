@@ -91,7 +91,9 @@ def predict_dataset(
     parts: list[Detections] = []
     unreadable: dict[int, str] = {}
     try:
-        for inputs in tqdm(loader, desc="evaluating", unit="image", disable=not is_main(), delay=5, leave=False):
+        for inputs in tqdm(
+            loader, desc="evaluating", unit="image", disable=not is_main(), delay=5, mininterval=2, leave=False
+        ):
             if "unreadable" in inputs:
                 unreadable[int(inputs["image_id"])] = inputs["unreadable"]
                 continue
