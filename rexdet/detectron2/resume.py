@@ -109,6 +109,27 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed
 
 
+RESUME_KEYS = ("model", "optimizer", "scheduler", "iteration", "sampler", "random", "time", "numbers")
+COMPANION_KEYS = ("rexdet", "ema", "raw", "scaler")
+
+
+def check_resumable(content: Mapping[str, Any], where: str) -> None:
+    """Raise UserError where a checkpoint lacks what going on needs, or holds a companion state that nobody here knows.
+
+    Going on without a state (averaged weights under another name, say) would train something else, in silence.
+    """
+    missing = [key for key in RESUME_KEYS if key not in content]
+    unknown = [key for key in content if key not in (*RESUME_KEYS, *COMPANION_KEYS)]
+    if missing or unknown:
+        faults = [f"lacks {', '.join(missing)}"] if missing else []
+        faults += [f"holds {', '.join(unknown)}, which is not known here"] if unknown else []
+        raise UserError(
+            f"cannot be resumed from: it {' and '.join(faults)} (its keys: {', '.join(content)})",
+            where=where,
+            fix="start a new run from its weights with --weights",
+        )
+
+
 def load_detector(model: nn.Module, content: Mapping[str, Any], where: str) -> list[str]:
     """Fill a whole detector from a checkpoint, strictly; returns lines that tell what was loaded.
 

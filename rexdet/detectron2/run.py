@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from rexdet.detectron2.foreign import is_foreign, load_foreign
 from rexdet.detectron2.plan import Plan, check_shared_memory, lr_mismatch, make_plan, recipe_differences, whole_detector
 from rexdet.detectron2.predict import ClassMap, match_classes, predict_dataset
 from rexdet.detectron2.record import data_split, network_part, recipe_part
-from rexdet.detectron2.resume import FINAL, is_own, load_detector, newest_checkpoint, read_checkpoint
+from rexdet.detectron2.resume import FINAL, check_resumable, is_own, load_detector, newest_checkpoint, read_checkpoint
 from rexdet.detectron2.scores import Scores, score, write_pictures
 from rexdet.detectron2.step import autocast_type
 from rexdet.detectron2.train import Identity, Training
@@ -83,7 +86,9 @@ class Session:
         self.job = job
         self.device = device
         # A first look at the config tells where the data is; how many classes there are, the data tells.
-        self.data = open_data(job, make_plan(job, classes=None))
+        with _unsaid():
+            draft = make_plan(job, classes=None)
+        self.data = open_data(job, draft)
         self.checkpoint: dict[str, Any] | None = None
         self.resumed_from = ""
         self.plan = self._plan()
@@ -93,7 +98,8 @@ class Session:
     def _plan(self) -> Plan:
         job = self.job
         if job.eval_only:
-            source = job.weights or make_plan(job, classes=None).detector_weights
+            with _unsaid():
+                source = job.weights or make_plan(job, classes=None).detector_weights
             self.checkpoint = read_checkpoint(source) if source and Path(source).is_file() else None
             known = _classes_of(self.checkpoint)
             return make_plan(job, classes=len(known[0]) if known else None)
@@ -111,6 +117,7 @@ class Session:
                 say(f"nothing to resume in {plan.output}: a new run")
             else:
                 self.checkpoint = read_checkpoint(path)
+                check_resumable(self.checkpoint, str(path))
                 self.resumed_from = str(path)
         return plan
 
@@ -340,6 +347,18 @@ class Session:
         say(scores.table())
         say(f"pictures: {folder / 'pictures'}")
         say(f"record:   {folder / 'record.json'}")
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Inside, the plugin's warnings about a config are held back: the same config is read again, aloud."""
+    plugin_logger = logging.getLogger("rexdet.detectron2")
+    level = plugin_logger.level
+    plugin_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        plugin_logger.setLevel(level)
 
 
 def say(line: str) -> None:
