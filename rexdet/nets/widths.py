@@ -1,0 +1,24 @@
+"""Widths that somebody gives layer by layer instead of a rule."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+
+def take_widths(rule: Mapping[str, int], given: Mapping[str, int] | None) -> dict[str, int]:
+    """Every layer's width: the given one where there is one, else the rule's.
+
+    rule, given: the path of a layer -> its output channels. Raises ValueError for a layer that the network does not
+    have, and for a width that is no positive whole number.
+    """
+    widths = dict(rule)
+    for path, channels in (given or {}).items():
+        if path not in rule:
+            near = difflib.get_close_matches(str(path), rule, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; the first layers are {', '.join(list(rule)[:4])}"
+            raise ValueError(f"channels: the network has no layer {path!r}{hint}")
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+            raise ValueError(f"channels: {path} is {channels!r}; a width is a positive whole number")
+        widths[path] = channels
+    return widths
