@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rexdet.nets.complexity import Complexity, count
 from rexdet.nets.features import Backbone, Feature
+from rexdet.nets.resnet import ResNet
 from rexdet.nets.rexnet import ReXNet
 
-__all__ = ["Backbone", "Complexity", "Feature", "ReXNet", "count"]
+__all__ = ["Backbone", "Complexity", "Feature", "ReXNet", "ResNet", "count"]

@@ -193,6 +193,7 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
 class ConvolutionUnit(nn.Module):
     """Convolution, norm, activation: (B, C_in, H, W) -> (B, C_out, ceil(H/stride), ceil(W/stride)).
 
+    norm: as in `make_norm`, or "" for none; the convolution then has a bias.
     A norm whose statistics are constants for good (FrozenBatchNorm2d) is folded into the convolution at every call, so
     that the map is walked once less, forward and backward, and nothing is kept that could go stale.
     """
@@ -218,9 +219,9 @@ class ConvolutionUnit(nn.Module):
             padding=dilation * (kernel_size // 2),
             dilation=dilation,
             groups=groups,
-            bias=False,
+            bias=not norm,
         )
-        self.norm = make_norm(norm, out_channels)
+        self.norm = make_norm(norm, out_channels) if norm else nn.Identity()
         self.activation = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:

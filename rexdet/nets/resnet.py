@@ -126,6 +126,8 @@ class ResNet(nn.Module):
     stem: "imagenet" (7x7 with stride 2, then 3x3 max-pooling with stride 2) or "cifar" (3x3, no stride).
     width: multiplies every width: int(width * channels); in a grouped convolution the width inside a group.
     channels: layer by layer widths, keyed as in `.channels`; what it leaves out follows the rule above.
+    stem_norm: whether norm and activation follow the stem's convolution; without them it has a bias. None: they do, but
+        for the CIFAR form of the bottleneck (34,426,634 parameters for ResNeXt-29, 8x64d; with them 64 more).
     shortcut: where the shape changes, "projection" (1x1 convolution) or "padding" (zeros, no parameters).
     stride_in: which convolution of a bottleneck has the stride: "3x3" (torchvision, the ResNeXt paper) or "1x1" (the
         ResNet paper, Caffe2's R-50).
@@ -148,6 +150,7 @@ class ResNet(nn.Module):
         base_width: int = 64,
         stem: str = "imagenet",
         stem_channels: int | None = None,
+        stem_norm: bool | None = None,
         width: float = 1.0,
         channels: Mapping[str, int] | None = None,
         shortcut: str = "projection",
@@ -171,6 +174,8 @@ class ResNet(nn.Module):
         plans = _plan_blocks(depths, self.channels, shortcuts, block)
         _check_widths(plans, cardinality)
 
+        if stem_norm is None:
+            stem_norm = stem == "imagenet" or block == "basic"
         self.num_classes = num_classes
         self.stride_in = stride_in
         self.cardinality = cardinality
@@ -180,8 +185,8 @@ class ResNet(nn.Module):
             self.channels["stem"],
             7 if is_imagenet else 3,
             stride=2 if is_imagenet else 1,
-            norm=norm,
-            activation=activation,
+            norm=norm if stem_norm else "",
+            activation=activation if stem_norm else "identity",
         )
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if is_imagenet else None
         self.stages = nn.ModuleList(nn.ModuleList() for _ in depths)

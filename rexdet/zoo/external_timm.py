@@ -17,17 +17,17 @@ from rexdet.zoo.optional import STRIDES, import_optional
 
 def timm_model(name: Name, weights: Path | None, options: dict[str, Any]) -> nn.Module:
     timm = import_optional("timm", "timm")
-    if not timm.is_model(name.network):
-        close = near(name.network.partition(".")[0], timm.list_models())
+    if not timm.is_model(name.base):
+        close = near(name.base.partition(".")[0], timm.list_models())
         raise UserError(
-            f"timm has no network {name.network!r}", fix=f"did you mean {', '.join(f'timm:{n}' for n in close)}?"
+            f"timm has no network {name.base!r}", fix=f"did you mean {', '.join(f'timm:{n}' for n in close)}?"
         )
     if weights is not None:
         # timm opens the file again; ours looks first, so that no foreign pickle gets that far.
         read_file(weights)
         options = {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
     try:
-        model: nn.Module = timm.create_model(name.network, **{"pretrained": False, **options})
+        model: nn.Module = timm.create_model(name.base, **{"pretrained": False, **options})
     except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise UserError(" ".join(str(error).split())[:300], where=str(name)) from error
     return model
@@ -51,16 +51,16 @@ def timm_body(
 
 def fetch_timm(name: Name) -> tuple[Path, Preprocessing]:
     timm_models = import_optional("timm.models", "timm")
-    full = f"{name.network}.{name.tag}"
+    full = f"{name.base}.{name.tag}"
     try:
         config = timm_models.get_pretrained_cfg(full, allow_unregistered=False)
     except RuntimeError:
         config = None
     hub = config.hf_hub_id if config is not None and config.has_weights else None
     if config is None or hub is None:
-        tags = [entry.partition(".")[2] for entry in timm_models.list_pretrained(f"{name.network}.*")]
-        published = ", ".join(f"timm:{name.network}@{tag}" for tag in tags) or "none"
-        raise UserError(f"no published file for timm:{name.network}@{name.tag}", fix=f"published: {published}")
+        tags = [entry.partition(".")[2] for entry in timm_models.list_pretrained(f"{name.base}.*")]
+        published = ", ".join(f"timm:{name.base}@{tag}" for tag in tags) or "none"
+        raise UserError(f"no published file for timm:{name.base}@{name.tag}", fix=f"published: {published}")
     repository = f"{hub}{full}" if hub.endswith("/") else hub
     remote = cache.RemoteFile(
         url=f"https://huggingface.co/{repository}/resolve/main/model.safetensors",

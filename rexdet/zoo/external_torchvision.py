@@ -24,7 +24,7 @@ def torchvision_model(name: Name, weights: Path | None, options: dict[str, Any])
     models = import_optional("torchvision.models", "torchvision")
     _check_name(models, name)
     try:
-        model: nn.Module = models.get_model(name.network, weights=None, **options)
+        model: nn.Module = models.get_model(name.base, weights=None, **options)
     except (TypeError, ValueError) as error:
         raise UserError(str(error), where=str(name)) from error
     if weights is not None:
@@ -34,10 +34,10 @@ def torchvision_model(name: Name, weights: Path | None, options: dict[str, Any])
 
 def _check_name(models: ModuleType, name: Name) -> None:
     names = models.list_models(module=models)
-    if name.network not in names:
-        close = near(name.network, names)
+    if name.base not in names:
+        close = near(name.base, names)
         raise UserError(
-            f"torchvision has no classifier {name.network!r}",
+            f"torchvision has no classifier {name.base!r}",
             fix=f"did you mean {', '.join(f'torchvision:{one}' for one in close)}?",
         )
 
@@ -117,10 +117,10 @@ def _widening_convolution(model: nn.Module) -> str:
 def fetch_torchvision(name: Name) -> tuple[Path, Preprocessing]:
     models = import_optional("torchvision.models", "torchvision")
     _check_name(models, name)
-    known = models.get_model_weights(name.network)
+    known = models.get_model_weights(name.base)
     if name.tag not in known.__members__:
-        tags = ", ".join(f"torchvision:{name.network}@{tag}" for tag in known.__members__)
-        raise UserError(f"no published file for torchvision:{name.network}@{name.tag}", fix=f"published: {tags}")
+        tags = ", ".join(f"torchvision:{name.base}@{tag}" for tag in known.__members__)
+        raise UserError(f"no published file for torchvision:{name.base}@{name.tag}", fix=f"published: {tags}")
     entry = known[name.tag]
     file_name = entry.url.rpartition("/")[2]
     in_name = re.search(r"-([0-9a-f]{8,})\.pth$", file_name)

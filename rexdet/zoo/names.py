@@ -1,6 +1,7 @@
-"""The grammar of names: `net`, `net@tag`, and networks of other packages as `timm:net` and `torchvision:net`.
+"""The grammar of names.
 
-A name alone is a network and never loads anything; with a tag it is that network with that published checkpoint.
+`net`: one of rexdet's own networks; `lwdna:NAME` and `lwdna:FILE`: one whose widths a genome gives layer by layer;
+it `@tag` fills it with a published checkpoint. A name without a tag never loads anything.
 """
 
 from __future__ import annotations
@@ -13,41 +14,73 @@ from dataclasses import dataclass
 from rexdet.errors import UserError
 
 EXTERNAL = ("timm", "torchvision")
+GENOME_PREFIX = "lwdna:"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_RULE = re.compile(r"nm(?P<ratio>[^/]*)/")
+_RATIO = re.compile(r"[1-9]\d*:[1-9]\d*")
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name in its parts: `package` is "timm" or "torchvision" for networks of others, else "". tag: "" for none."""
+    """A name in its parts.
 
-    network: str
+    base: "resnet50", "lwdna:my.yaml", or a name of another package. tag: "" for none.
+    package: "timm" or "torchvision" for networks of others, else "". rule: "2:1" of the N:M rule, "" for none.
+    """
+
+    base: str
     tag: str = ""
     package: str = ""
+    rule: str = ""
+
+    @property
+    def network(self) -> str:
+        """Everything but the tag: what is built."""
+        rule = f"nm{self.rule}/" if self.rule else ""
+        package = f"{self.package}:" if self.package else ""
+        return f"{rule}{package}{self.base}"
+
+    @property
+    def without_rule(self) -> Name:
+        """The same network as its authors made it: what its published weights are called after."""
+        return Name(self.base, self.tag, self.package)
 
     def __str__(self) -> str:
-        package = f"{self.package}:" if self.package else ""
-        tag = f"@{self.tag}" if self.tag else ""
-        return f"{package}{self.network}{tag}"
+        return f"{self.network}@{self.tag}" if self.tag else self.network
 
 
 def parse(text: str) -> Name:
-    """Take a name apart. Whether such a network or tag exists is not asked here.
+    """Take a name apart. Whether such a network, genome or tag exists is not asked here.
 
-    Raises UserError for what is no name: another type, blanks, an empty part, two tags.
+    Raises UserError for what is no name: another type, blanks, an empty part, two tags, a ratio that is none.
     """
     if not isinstance(text, str):
         raise UserError(f"a network's name is text, not {text!r}", fix="write it in quotes, e.g. 'rexnet_1.0'")
-    network, at, tag = text.partition("@")
-    package, colon, rest = network.partition(":")
+    rule, rest = _take_rule(text)
+    is_genome = rest.startswith(GENOME_PREFIX)
+    # A genome's file may be anywhere, and has no published weights: an @ in it belongs to the path.
+    base, at, tag = (rest, "", "") if is_genome else rest.partition("@")
+    package, colon, inner = base.partition(":")
     if colon and package in EXTERNAL:
-        network = rest
+        base = inner
     else:
         package = ""
-    if not network or any(character.isspace() for character in text):
+    blank = any(character.isspace() for character in (text if not is_genome else rule))
+    if not base or base == GENOME_PREFIX or blank:
         raise UserError(f"{text!r} is no name of a network", fix="write e.g. rexnet_1.0 or rexnet_1.0@nav_in1k")
     if at and not _TAG.fullmatch(tag):
         raise UserError(f"{text!r} has no proper tag behind its @", fix="write e.g. rexnet_1.0@nav_in1k")
-    return Name(network, tag, package)
+    return Name(base, tag, package, rule)
+
+
+def _take_rule(text: str) -> tuple[str, str]:
+    match = _RULE.match(text)
+    if match is None:
+        return "", text
+    ratio = match["ratio"]
+    if not _RATIO.fullmatch(ratio):
+        raise UserError(f"{text!r} has no ratio N:M behind nm", fix="write e.g. nm2:1/resnet50")
+    return ratio, text[match.end() :]
 
 
 def near(text: str, names: Iterable[str], count: int = 3) -> list[str]:

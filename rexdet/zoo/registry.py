@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,11 +14,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from rexdet.errors import UserError
-from rexdet.nets.rexnet import STAGE_BLOCKS, ReXNet, linear_channels
 from rexdet.weights.shapes import NetworkShape, Shaped, read_shape
+from rexdet.zoo import resnet_names, rexnet_names
+from rexdet.zoo.family import Family
 from rexdet.zoo.names import near
-
-MIN_WIDTH, MAX_WIDTH = 0.3, 5.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class NetworkSpec:
     """How a named network is built.
 
     name: the zoo name. family: of networks. constructor: gives the network, arguments: what the name fixes.
-    num_classes: the network's own count.
+    num_classes: the network's own count. detection: whether it can be a detector's backbone: maps at strides 4 to 32.
     """
 
     name: str
@@ -35,6 +33,7 @@ class NetworkSpec:
     constructor: Callable[..., nn.Module]
     arguments: Mapping[str, Any]
     num_classes: int = 1000
+    detection: bool = True
 
     def build(self, num_classes: int | None = None, **overrides: Any) -> nn.Module:
         """The network with random weights. Raises UserError for an override that it does not have or cannot take."""
@@ -78,114 +77,7 @@ def _plain_types(annotation: str) -> tuple[type, ...]:
     return tuple(kind for part in annotation.split("|") for kind in by_name.get(part.strip(), (object,)))
 
 
-@dataclass(frozen=True)
-class Family:
-    """Networks that are named alike.
-
-    title: what people call them. form: how a name is written. pattern: of a whole name; a group `width` is its width.
-    constructor: gives a network. arguments: a matched name -> the arguments that it fixes.
-    listed: names that people use, first to last. candidates: a network's shape -> names and overrides that may fit it.
-    """
-
-    title: str
-    form: str
-    pattern: re.Pattern[str]
-    constructor: Callable[..., nn.Module]
-    arguments: Callable[[re.Match[str]], dict[str, Any]]
-    listed: tuple[str, ...]
-    candidates: Callable[[NetworkShape], Iterator[tuple[str, dict[str, Any]]]]
-
-
-def _width(match: re.Match[str]) -> float:
-    return float(match["width"])
-
-
-def _rexnetr_divisor(width: float) -> int:
-    # timm rounds the widest of its rounded networks to 16.
-    return 16 if width >= 3.0 else 8
-
-
-def _search(
-    name: str, *, lite: bool, divisor: Callable[[float], int]
-) -> Callable[..., Iterator[tuple[str, dict[str, Any]]]]:
-    """Names of one ReXNet family whose block widths are those of a shape, the roundest width first."""
-
-    def candidates(shape: NetworkShape) -> Iterator[tuple[str, dict[str, Any]]]:
-        seen = [channels for channels in shape.blocks if channels is not None]
-        if len(seen) != len(shape.blocks) or not seen:
-            return
-        squeezes = any(channels != 0 for channels in shape.squeezed)
-        overrides: dict[str, Any] = {} if squeezes != lite else {"squeeze_excitation": squeezes}
-        for depth, blocks in _depths(shape):
-            for width in _widths():
-                widths = linear_channels(
-                    width,
-                    blocks,
-                    first=16,
-                    growth=164.0 if lite else 180.0,
-                    growth_steps=blocks - 1 if lite else blocks,
-                    divisor=divisor(width),
-                )
-                if widths[: len(seen)] == seen:
-                    yield f"{name}_{width}", {**overrides, **({} if depth == 1.0 else {"depth": depth})}
-
-    return candidates
-
-
-def _depths(shape: NetworkShape) -> Iterator[tuple[float, int]]:
-    """Depth multipliers that give the shape's number of blocks, 1.0 first; a backbone may end before its last block."""
-    yielded = set()
-    for depth in (1.0, *(step / 10 for step in range(2, 41))):
-        blocks = sum(-(-count * round(depth * 10) // 10) for count in STAGE_BLOCKS)
-        whole = blocks == len(shape.blocks)
-        cut_short = shape.penultimate is None and depth == 1.0 and len(shape.blocks) <= blocks
-        if (whole or cut_short) and blocks not in yielded:
-            yielded.add(blocks)
-            yield depth, blocks
-
-
-@lru_cache(maxsize=1)
-def _widths() -> tuple[float, ...]:
-    """Widths in the order in which people choose them: whole and half, tenths, twentieths, hundredths."""
-    every = [step / 100 for step in range(round(MIN_WIDTH * 100), round(MAX_WIDTH * 100) + 1)]
-    return tuple(sorted(every, key=lambda width: (_roughness(round(width * 100)), width)))
-
-
-def _roughness(hundredths: int) -> int:
-    return next(rank for rank, step in enumerate((50, 10, 5, 1)) if hundredths % step == 0)
-
-
-_NUMBER = r"(?P<width>\d+(?:\.\d+)?)"
-
-FAMILIES: tuple[Family, ...] = (
-    Family(
-        title="ReXNet",
-        form="rexnet_W",
-        pattern=re.compile(rf"rexnet_{_NUMBER}"),
-        constructor=ReXNet,
-        arguments=lambda match: {"width": _width(match)},
-        listed=tuple(f"rexnet_{width}" for width in (0.6, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 2.0, 2.2, 3.0)),
-        candidates=_search("rexnet", lite=False, divisor=lambda width: 1),
-    ),
-    Family(
-        title="ReXNet-lite",
-        form="rexnet_lite_W",
-        pattern=re.compile(rf"rexnet_lite_{_NUMBER}"),
-        constructor=ReXNet,
-        arguments=lambda match: {"width": _width(match), "lite": True},
-        listed=tuple(f"rexnet_lite_{width}" for width in (1.0, 1.3, 1.5, 2.0)),
-        candidates=_search("rexnet_lite", lite=True, divisor=lambda width: 8),
-    ),
-    Family(
-        title="ReXNet with timm's rounded channels",
-        form="rexnetr_W",
-        pattern=re.compile(rf"rexnetr_{_NUMBER}"),
-        constructor=ReXNet,
-        arguments=lambda match: {"width": _width(match), "channel_divisor": _rexnetr_divisor(_width(match))},
-        listed=tuple(f"rexnetr_{width}" for width in (1.0, 1.3, 1.5, 2.0, 3.0)),
-        candidates=_search("rexnetr", lite=False, divisor=_rexnetr_divisor),
-    ),
-)
+FAMILIES: tuple[Family, ...] = (*rexnet_names.FAMILIES, *resnet_names.FAMILIES)
 
 
 def listed_names() -> list[str]:
@@ -196,7 +88,8 @@ def listed_names() -> list[str]:
 def list_models(pattern: str = "*") -> list[str]:
     """Names of networks that can be built offline, sorted; `pattern` as in file names ("rexnet_lite*").
 
-    ReXNet takes any width from 0.3 to 5; listed are those that papers and model zoos publish.
+    ReXNet takes any width from 0.3 to 5, ResNeXt any cardinality and width; listed are those that papers and model
+    zoos publish.
     """
     return [name for name in listed_names() if fnmatch.fnmatchcase(name, pattern)]
 
@@ -205,10 +98,10 @@ def resolve(name: str) -> NetworkSpec:
     """The network of a name without tag and package. Raises UserError with near names where there is none."""
     for family in FAMILIES:
         match = family.pattern.fullmatch(name)
-        if match is None:
-            continue
-        _check_width(name, match)
-        return NetworkSpec(name, family.title, family.constructor, family.arguments(match))
+        if match is not None:
+            return NetworkSpec(
+                name, family.title, family.constructor, family.arguments(match), family.num_classes, family.detection
+            )
     close = near(name, listed_names())
     forms = ", ".join(family.form for family in FAMILIES)
     raise UserError(
@@ -217,16 +110,6 @@ def resolve(name: str) -> NetworkSpec:
         if close
         else f"names are written {forms}, timm:NAME or torchvision:NAME",
     )
-
-
-def _check_width(name: str, match: re.Match[str]) -> None:
-    written = match["width"]
-    width = float(written)
-    if not MIN_WIDTH <= width <= MAX_WIDTH:
-        raise UserError(f"width {written} of {name!r} is out of range", fix=f"give one from {MIN_WIDTH} to {MAX_WIDTH}")
-    if written != str(width):
-        right = f"{name[: match.start('width')]}{width}"
-        raise UserError(f"there is no network {name!r}", fix=f"write {right}: a width always has its decimal")
 
 
 def identify(state: Mapping[str, Shaped]) -> tuple[str, dict[str, Any]] | None:

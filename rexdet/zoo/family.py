@@ -1,0 +1,36 @@
+"""What a family of networks is: networks that are named alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from rexdet.weights.shapes import NetworkShape
+
+Candidates = Iterator[tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that are named alike.
+
+    title: what people call them. form: how a name is written. pattern: of a whole name.
+    constructor: gives a network. arguments: a matched name -> the arguments that it fixes. Raises UserError for a name
+    of this form that no network has.
+    listed: names that people use, first to last. candidates: a network's shape -> names and overrides that may fit it.
+    num_classes: the networks' own count. detection: whether they have feature maps at strides 4 to 32.
+    """
+
+    title: str
+    form: str
+    pattern: re.Pattern[str]
+    constructor: Callable[..., nn.Module]
+    arguments: Callable[[re.Match[str]], dict[str, Any]]
+    listed: tuple[str, ...]
+    candidates: Callable[[NetworkShape], Candidates]
+    num_classes: int = 1000
+    detection: bool = True
