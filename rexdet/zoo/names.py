@@ -1,6 +1,7 @@
 """The grammar of names.
 
 `net`: one of rexdet's own networks; `lwdna:NAME` and `lwdna:FILE`: one whose widths a genome gives layer by layer;
+`timm:net`, `torchvision:net`: those of other packages. Before any of them `nmN:M/` applies the N:M rule to it, behind
 it `@tag` fills it with a published checkpoint. A name without a tag never loads anything.
 """
 
