@@ -7,6 +7,7 @@ the layer before it has found. Widths, strides and the order of operations are t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from rexdet.nets.layers import (
     initialise,
     make_activation,
 )
+from rexdet.nets.widths import take_widths
 
 # Blocks and stride of each of the six stages; the stem comes before them with stride 2 of its own.
 STAGE_BLOCKS = (1, 2, 2, 3, 3, 5)
@@ -38,14 +40,22 @@ CHANNEL_RULES = ("linear", "stepwise")
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """One inverted bottleneck: its widths, stride, and the stride of its output in input pixels (before dilation)."""
+    """One inverted bottleneck.
+
+    in_channels, hidden_channels, out_channels: of its input, its depthwise convolution and its output.
+    expands: a 1x1 convolution leads from the input to the hidden channels. squeeze_channels: inside squeeze-excitation,
+    0 for none. stride, and output_stride: of the output in input pixels (before dilation).
+    has_shortcut: the input is added to the first channels of the output.
+    """
 
     in_channels: int
+    hidden_channels: int
     out_channels: int
-    expansion: int
+    expands: bool
     stride: int
     output_stride: int
-    squeeze_excitation: bool
+    squeeze_channels: int
+    has_shortcut: bool
 
 
 def round_to_multiple(channels: float, divisor: int) -> int:
@@ -93,22 +103,22 @@ class InvertedBottleneck(nn.Module):
         *,
         stride: int,
         dilation: int,
-        squeeze_channels: int,
         activation: str,
         norm: str,
         drop_path: float,
     ) -> None:
         super().__init__()
-        hidden = plan.in_channels * plan.expansion
+        hidden = plan.hidden_channels
         self.in_channels = plan.in_channels
         self.out_channels = plan.out_channels
-        # A block that had a stride before dilation took its place keeps having no shortcut.
-        self.has_shortcut = plan.stride == 1 and plan.in_channels <= plan.out_channels
+        self.has_shortcut = plan.has_shortcut
         self.expand = (
-            ConvolutionUnit(plan.in_channels, hidden, norm=norm, activation=activation) if plan.expansion != 1 else None
+            ConvolutionUnit(plan.in_channels, hidden, norm=norm, activation=activation) if plan.expands else None
         )
         self.depthwise = ConvolutionUnit(hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden, norm=norm)
-        self.squeeze_excitation = SqueezeExcitation(hidden, squeeze_channels, norm) if plan.squeeze_excitation else None
+        self.squeeze_excitation = (
+            SqueezeExcitation(hidden, plan.squeeze_channels, norm) if plan.squeeze_channels else None
+        )
         self.activation = make_activation("relu6")
         self.project = ConvolutionUnit(hidden, plan.out_channels, norm=norm)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 and self.has_shortcut else None
@@ -176,16 +186,21 @@ class ReXNet(nn.Module):
     channel_rule: "linear" (the paper's) or "stepwise" (MobileNetV2's, the paper's ablation).
     channel_divisor: widths are rounded to multiples of it; None: 1, for lite 8. 8 gives timm's `rexnetr_*` networks.
     stem_channels, first_channels, channel_growth: the rule's constants; None for the growth: 180, for lite 164.
+    channels: layer by layer widths, keyed as in `.channels`; what it leaves out follows the rule.
     drop_path: rate of the last block; it grows linearly from 0 at the first. Only blocks with a shortcut drop.
     dropout: before the classifier, in training.
     output_stride: 32, 16 or 8: the last strides become dilations and the weights stay the same.
     norm: "BN", "FrozenBN", "SyncBN" or "GN".
 
+    `channels` gives the widths that are free, by the path of the layer that writes them: the stem, each block's
+    expansion, the reducing layer of its squeeze-excitation and its projection, and the last convolution. A depthwise
+    convolution has the width of what it reads.
+
     `features` names the feature maps: res2 ... res5 (last block before each change of stride), `expand5` (the expansion
     inside the first block of res5, at res4's resolution) and `penultimate` (the last convolution): arXiv 2007.00992
     detects with the first four; its SSDLite detectors use the last two.
 
-    Raises ValueError for a value out of range.
+    Raises ValueError for a value out of range, and for widths that do not fit together.
     """
 
     def __init__(
@@ -201,6 +216,7 @@ class ReXNet(nn.Module):
         stem_channels: int = 32,
         first_channels: int = 16,
         channel_growth: float | None = None,
+        channels: Mapping[str, int] | None = None,
         num_classes: int = 1000,
         drop_path: float = 0.0,
         dropout: float = 0.2,
@@ -228,21 +244,23 @@ class ReXNet(nn.Module):
         stem_width = round_to_multiple(
             round((stem_channels / width if width < 1.0 else stem_channels) * width), divisor
         )
-        self.num_classes = num_classes
-        self.stem = ConvolutionUnit(in_channels, stem_width, 3, stride=2, norm=norm, activation=activation)
-        plans = _plan_blocks(stem_width, widths, stage_blocks, squeeze)
-        self.blocks = nn.ModuleList(
-            _build_blocks(
-                plans,
-                divisor=1 if lite else divisor,
-                activation=activation,
-                norm=norm,
-                drop_path=drop_path,
-                output_stride=output_stride,
-            )
+        rule = _rule_widths(
+            stem_width,
+            widths,
+            stage_blocks,
+            squeeze=squeeze,
+            squeeze_divisor=1 if lite else divisor,
+            penultimate=_penultimate_channels(width, lite=lite, divisor=divisor),
         )
-        penultimate = _penultimate_channels(width, lite=lite, divisor=divisor)
-        self.penultimate = ConvolutionUnit(widths[-1], penultimate, norm=norm, activation=activation)
+        self.channels = take_widths(rule, channels)
+        self.num_classes = num_classes
+        self.stem = ConvolutionUnit(in_channels, self.channels["stem"], 3, stride=2, norm=norm, activation=activation)
+        plans = _plan_blocks(self.channels, rule, stage_blocks)
+        self.blocks = nn.ModuleList(
+            _build_blocks(plans, activation=activation, norm=norm, drop_path=drop_path, output_stride=output_stride)
+        )
+        penultimate = self.channels["penultimate"]
+        self.penultimate = ConvolutionUnit(plans[-1].out_channels, penultimate, norm=norm, activation=activation)
         self.head_dropout = nn.Dropout(0.0 if lite else dropout)
         self.head: nn.Module = (
             LiteHead(penultimate, num_classes, dropout) if lite else nn.Linear(penultimate, num_classes)
@@ -271,36 +289,71 @@ def _check_arguments(width: float, depth: float, channel_rule: str, output_strid
         raise ValueError(f"num_classes is {num_classes}; a classifier has at least one class")
 
 
+def _rule_widths(
+    stem: int,
+    outputs: list[int],
+    stage_blocks: tuple[int, ...],
+    *,
+    squeeze: bool,
+    squeeze_divisor: int,
+    penultimate: int,
+) -> dict[str, int]:
+    """Every free width by the rule, under the path of the layer that writes it."""
+    widths = {"stem": stem}
+    before = stem
+    stages = [stage for stage, blocks in enumerate(stage_blocks) for _ in range(blocks)]
+    for index, (stage, output) in enumerate(zip(stages, outputs, strict=True)):
+        hidden = before * EXPANSION if stage else before
+        if stage:
+            widths[f"blocks.{index}.expand"] = hidden
+        if squeeze and stage >= STAGES_WITHOUT_SQUEEZE_EXCITATION:
+            reduced = round_to_multiple(hidden // SQUEEZE_RATIO, squeeze_divisor)
+            widths[f"blocks.{index}.squeeze_excitation.reduce"] = reduced
+        widths[f"blocks.{index}.project"] = output
+        before = output
+    widths["penultimate"] = penultimate
+    return widths
+
+
 def _plan_blocks(
-    stem_width: int, widths: list[int], stage_blocks: tuple[int, ...], squeeze_excitation: bool
+    channels: Mapping[str, int], rule: Mapping[str, int], stage_blocks: tuple[int, ...]
 ) -> list[BlockPlan]:
+    """The blocks with the widths of `channels`; the rule's widths decide which blocks have a shortcut."""
     plans: list[BlockPlan] = []
     output_stride = 2
-    for stage, (blocks, stage_stride) in enumerate(zip(stage_blocks, STAGE_STRIDES, strict=True)):
+    before = "stem"
+    for blocks, stage_stride in zip(stage_blocks, STAGE_STRIDES, strict=True):
         for position in range(blocks):
             stride = stage_stride if position == 0 else 1
             output_stride *= stride
-            index = len(plans)
-            plans.append(
-                BlockPlan(
-                    in_channels=widths[index - 1] if index else stem_width,
-                    out_channels=widths[index],
-                    expansion=EXPANSION if stage else 1,
-                    stride=stride,
-                    output_stride=output_stride,
-                    squeeze_excitation=squeeze_excitation and stage >= STAGES_WITHOUT_SQUEEZE_EXCITATION,
-                )
+            path = f"blocks.{len(plans)}"
+            after = f"{path}.project"
+            plan = BlockPlan(
+                in_channels=channels[before],
+                hidden_channels=channels.get(f"{path}.expand", channels[before]),
+                out_channels=channels[after],
+                expands=f"{path}.expand" in channels,
+                stride=stride,
+                output_stride=output_stride,
+                squeeze_channels=channels.get(f"{path}.squeeze_excitation.reduce", 0),
+                has_shortcut=stride == 1 and rule[before] <= rule[after],
             )
+            if plan.has_shortcut and plan.in_channels > plan.out_channels:
+                raise ValueError(
+                    f"{after} has {plan.out_channels} channels, fewer than the {plan.in_channels} of its block's "
+                    "input, which is added to them"
+                )
+            plans.append(plan)
+            before = after
     return plans
 
 
 def _build_blocks(
-    plans: list[BlockPlan], *, divisor: int, activation: str, norm: str, drop_path: float, output_stride: int
+    plans: list[BlockPlan], *, activation: str, norm: str, drop_path: float, output_stride: int
 ) -> list[InvertedBottleneck]:
     blocks = []
     dilation = 1
     for index, plan in enumerate(plans):
-        hidden = plan.in_channels * plan.expansion
         dilated = plan.stride > 1 and plan.output_stride > output_stride
         # The block that loses its stride still reads its neighbours at the old distance; those behind it read wider.
         blocks.append(
@@ -308,7 +361,6 @@ def _build_blocks(
                 plan,
                 stride=1 if dilated else plan.stride,
                 dilation=dilation,
-                squeeze_channels=round_to_multiple(hidden // SQUEEZE_RATIO, divisor),
                 activation=activation,
                 norm=norm,
                 drop_path=drop_path * index / max(len(plans) - 1, 1),
@@ -356,5 +408,5 @@ def _features(
             features[step.output] = Feature(plan.out_channels, min(plan.output_stride, output_stride))
         if step.expansion:
             before = plan.output_stride // plan.stride
-            expansion[step.expansion] = Feature(plan.in_channels * plan.expansion, min(before, output_stride))
+            expansion[step.expansion] = Feature(plan.hidden_channels, min(before, output_stride))
     return {**features, **expansion, "penultimate": Feature(penultimate, min(32, output_stride))}
