@@ -83,10 +83,8 @@ def _holds(checkpoint: Checkpoint) -> str:
 
 def _network(checkpoint: Checkpoint) -> str:
     if checkpoint.network is None:
-        shape = checkpoint.shape
-        return f"no name fits: stem {shape.stem}, blocks {', '.join(map(str, shape.blocks))}, last {shape.penultimate}"
-    options = ", ".join(f"{key}={value}" for key, value in checkpoint.overrides.items())
-    return f"{checkpoint.network}{f' with {options}' if options else ''}"
+        return f"no name fits: {checkpoint.shape.summary()}"
+    return checkpoint.network_in_words
 
 
 def _as_json(checkpoint: Checkpoint, report: LoadReport | None, network: str | None) -> dict[str, Any]:

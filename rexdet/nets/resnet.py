@@ -220,6 +220,24 @@ class ResNet(nn.Module):
         return run_steps(self, self.steps, x, self.features)[1]
 
 
+def rule_channels(
+    depths: Sequence[int],
+    *,
+    block: str = "bottleneck",
+    cardinality: int = 1,
+    base_width: int = 64,
+    stem_channels: int | None = None,
+    shortcut: str = "projection",
+    stem: str = "imagenet",
+) -> dict[str, int]:
+    """The `channels` of a ResNet of these arguments, without building it. The stem's form changes no width."""
+    if stem_channels is None:
+        stem_channels = base_width if block == "basic" else BOTTLENECK_STEM_CHANNELS
+    rule = _rule_widths(depths, block, cardinality, base_width, stem_channels, 1.0)
+    _shortcuts(depths, rule, block, shortcut)
+    return rule
+
+
 def _check_choices(**choices: str) -> None:
     offered = {"block": BLOCKS, "stem": STEMS, "shortcut": SHORTCUTS, "stride_in": STRIDE_PLACES}
     for name, value in choices.items():

@@ -61,6 +61,15 @@ class Checkpoint:
     head_extra: tuple[str, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def network_in_words(self) -> str:
+        """The network with the overrides beside its name, for a person: "resnet50 with 40 widths of its own"."""
+        options = [
+            f"{len(value)} widths of its own" if key == "channels" else f"{key}={value}"
+            for key, value in self.overrides.items()
+        ]
+        return f"{self.network} with {', '.join(options)}" if options else str(self.network)
+
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors in our layout (CPU, the file's dtype); a new dictionary, the tensors themselves are shared."""
         return dict(self.tensors)

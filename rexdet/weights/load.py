@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from rexdet.errors import UserError
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.layouts import LAYOUTS, find_networks
 from rexdet.weights.sanity import suspicions
-from rexdet.weights.shapes import first_difference, read_shape
+from rexdet.weights.shapes import CLASSIFIER_KEYS, first_difference, read_shape
 
 HEADS = ("auto", "keep", "reset")
 _COUNTER = "num_batches_tracked"
@@ -117,7 +118,7 @@ def fill(
     strict: bool = True,
     name_of: NameOf = _no_name,
 ) -> LoadReport:
-    """Copy a checkpoint's tensors into `model` (a ReXNet, or a Backbone of one), in the model's dtype and device.
+    """Copy a checkpoint's tensors into `model` (a network of ours, or a Backbone of one), in its dtype and device.
 
     head: "keep" (the classifier must fit), "reset" (it is left as it is), "auto" (kept if it fits, left as it is where
         the class count differs or the model has none).
@@ -234,10 +235,9 @@ def _advice(
     if difference.startswith("norm "):
         return f'build the model with norm="{"BN" if checkpoint.shape.norm == "batch" else "GN"}"'
     if difference and checkpoint.network:
-        options = ", ".join(f"{key}={value}" for key, value in checkpoint.overrides.items())
         model_is_named = model is not None and not model[1]
-        without = "" if options or model_is_named else " without overrides that change its shape"
-        return f"use {checkpoint.network}{f' with {options}' if options else without}"
+        without = "" if checkpoint.overrides or model_is_named else " without overrides that change its shape"
+        return f"use {checkpoint.network_in_words}{without}"
     if difference:
         return "build the model with the file's hyper-parameters"
     if missing and all(_is_classifier(key) for key in missing):
@@ -246,15 +246,14 @@ def _advice(
 
 
 def _is_classifier(key: str) -> bool:
-    """The tensors whose shape follows the class count. ReXNet-lite's hidden layer is not among them."""
-    return key in ("head.weight", "head.bias", "head.classifier.weight", "head.classifier.bias")
+    return key in CLASSIFIER_KEYS
 
 
-def _position(key: str) -> tuple[int, int]:
-    """Where a tensor stands in the order of computation."""
-    top, _, rest = key.partition(".")
-    order = {"stem": 0, "blocks": 1, "penultimate": 2, "head": 3}
-    return order.get(top, -1), int(rest.split(".")[0]) if top == "blocks" else 0
+def _position(key: str) -> tuple[int, ...]:
+    """Where a tensor stands in the order of computation: the part of the network, then its block's numbers."""
+    top, *rest = key.split(".")
+    order = {"stem": 0, "blocks": 1, "stages": 1, "penultimate": 2, "head": 3}
+    return order.get(top, -1), *map(int, takewhile(str.isdigit, rest))
 
 
 def _is_beyond(key: str, target: Mapping[str, Tensor]) -> bool:
@@ -271,7 +270,7 @@ def _bare(model: nn.Module) -> nn.Module:
 
 def _check_model(target: Mapping[str, Tensor]) -> None:
     keys = tuple(target)
-    ours = next(layout for layout in LAYOUTS if layout.name == "ours")
+    ours = [layout.keys for layout in LAYOUTS if layout.name == "ours"]
     matches = [match for match in find_networks(keys) if match.layout.name == "ours"]
     nested = [match.prefix.rstrip(".") for match in matches if match.prefix]
     if nested:
@@ -280,7 +279,7 @@ def _check_model(target: Mapping[str, Tensor]) -> None:
             where="load_weights",
             fix=f"give model.{nested[0]}",
         )
-    foreign = [key for key in keys if not ours.keys.fullmatch(key)]
+    foreign = min(([key for key in keys if not known.fullmatch(key)] for known in ours), key=len)
     if foreign or not keys:
         raise UserError(
             f"the model is not one of rexdet's networks (it has {foreign[0] if foreign else 'no tensors'})",

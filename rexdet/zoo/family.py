@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from rexdet.weights.shapes import NetworkShape
+from rexdet.weights.shape_base import NetworkShape
 
 Candidates = Iterator[tuple[str, dict[str, Any]]]
 

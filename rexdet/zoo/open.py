@@ -112,15 +112,10 @@ def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
 
 def _last_feature(checkpoint: Checkpoint, model: nn.Module) -> str:
     """The last feature map of `model` that a backbone's file reaches."""
-    if checkpoint.shape.penultimate is not None:
-        return "penultimate"
     steps: Sequence[Step] = model.steps  # type: ignore[assignment]
-    reached = {step.output for step in steps if step.stage > 1 and _block(step.path) < len(checkpoint.shape.blocks)}
-    return max(reached & set(PYRAMID), default=PYRAMID[0])
-
-
-def _block(path: str) -> int:
-    return int(path.rpartition(".")[2]) if path.startswith("blocks.") else 1_000_000
+    paths = {step.output: f"{step.path}." for step in steps if step.output}
+    reached = [name for name, path in paths.items() if any(key.startswith(path) for key in checkpoint.tensors)]
+    return reached[-1] if reached else PYRAMID[0]
 
 
 def create_model(

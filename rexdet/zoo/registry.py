@@ -14,7 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from rexdet.errors import UserError
-from rexdet.weights.shapes import NetworkShape, Shaped, read_shape
+from rexdet.weights.shapes import CLASSIFIER_KEYS, NetworkShape, Shaped, read_shape
 from rexdet.zoo import resnet_names, rexnet_names
 from rexdet.zoo.family import Family
 from rexdet.zoo.names import near
@@ -120,7 +120,7 @@ def identify(state: Mapping[str, Shaped]) -> tuple[str, dict[str, Any]] | None:
     shape = read_shape(state)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     for name, overrides in _candidates(shape):
-        if _fits(shapes, _shapes_of(name, tuple(sorted(overrides.items())))):
+        if _fits(shapes, _shapes_of(name, _hashable(overrides))):
             return name, overrides
     return None
 
@@ -151,17 +151,30 @@ def skeleton(name: str, **overrides: Any) -> nn.Module:
         return resolve(name).build(**overrides)
 
 
+def _hashable(overrides: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (key, tuple(value.items()) if isinstance(value, Mapping) else value) for key, value in sorted(overrides.items())
+    )
+
+
 @lru_cache(maxsize=64)
-def _shapes_of(name: str, overrides: tuple[tuple[str, Any], ...]) -> dict[str, tuple[int, ...]]:
-    network = skeleton(name, **dict(overrides))
+def _shapes_of(name: str, overrides: tuple[tuple[str, Any], ...]) -> dict[str, tuple[int, ...]] | None:
+    """The tensors of a network; None where these overrides make none (widths that do not fit together)."""
+    arguments = {key: dict(value) if isinstance(value, tuple) else value for key, value in overrides}
+    try:
+        network = skeleton(name, **arguments)
+    except UserError:
+        return None
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def _fits(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, tuple[int, ...]]) -> bool:
+def _fits(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, tuple[int, ...]] | None) -> bool:
+    if network is None:
+        return False
     for key, shape in shapes.items():
         if key not in network:
             return False
-        follows_classes = key in ("head.weight", "head.bias", "head.classifier.weight", "head.classifier.bias")
-        if shape[1 if follows_classes else 0 :] != network[key][1 if follows_classes else 0 :]:
+        start = 1 if key in CLASSIFIER_KEYS else 0
+        if shape[start:] != network[key][start:]:
             return False
     return True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from rexdet.errors import UserError
-from rexdet.nets.resnet import ResNet
-from rexdet.weights.shapes import NetworkShape
+from rexdet.nets.resnet import ResNet, rule_channels
+from rexdet.weights.resnet_shapes import ResNetShape
+from rexdet.weights.shape_base import NetworkShape
 from rexdet.zoo.family import Candidates, Family
 
 # Blocks of each stage. Sources: He et al., arXiv 1512.03385, Table 1; Xie et al., arXiv 1611.05431, Table 1.
@@ -17,10 +19,6 @@ BOTTLENECK_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 CIFAR_BASIC_STEP, CIFAR_BOTTLENECK_STEP = 6, 9
 CIFAR_CLASSES = 10
 CIFAR_BASIC_WIDTH = 16
-
-
-def _no_candidates(shape: NetworkShape) -> Candidates:
-    return iter(())
 
 
 def _cifar_blocks(match: re.Match[str], step: int) -> tuple[int, int, int]:
@@ -68,6 +66,95 @@ def _cifar_resnext(match: re.Match[str]) -> dict[str, Any]:
     return {"depths": _cifar_blocks(match, CIFAR_BOTTLENECK_STEP), "stem": "cifar", **_groups(match)}
 
 
+# --- which of these names a checkpoint's shape may have
+
+
+def _of_form(
+    candidates: Callable[[ResNetShape], Candidates], *, block: str, stem_kernel: int
+) -> Callable[..., Candidates]:
+    """The candidates of one family, for shapes of its block and stem; a file without a stem may be of either form."""
+
+    def of_family(shape: NetworkShape) -> Candidates:
+        if isinstance(shape, ResNetShape) and shape.block == block and shape.stem_kernel in (stem_kernel, None):
+            yield from candidates(shape)
+
+    return of_family
+
+
+def _basic_candidates(shape: ResNetShape) -> Candidates:
+    for depth, depths in BASIC_DEPTHS.items():
+        if _are_depths(shape, depths):
+            yield f"resnet{depth}", _own_widths(shape, {"depths": depths, "block": "basic"})
+
+
+def _bottleneck_candidates(shape: ResNetShape) -> Candidates:
+    for depth, depths in BOTTLENECK_DEPTHS.items():
+        if shape.cardinality == 1 and _are_depths(shape, depths):
+            yield f"resnet{depth}", _own_widths(shape, {"depths": depths})
+
+
+def _resnext_candidates(shape: ResNetShape) -> Candidates:
+    for depth, depths in BOTTLENECK_DEPTHS.items():
+        if _are_depths(shape, depths):
+            groups = _nearest_groups(shape, depths)
+            if groups != {"cardinality": 1, "base_width": 64}:
+                name = f"resnext{depth}_{groups['cardinality']}x{groups['base_width']}d"
+                yield name, _own_widths(shape, {"depths": depths, **groups})
+
+
+def _cifar_resnet_candidates(shape: ResNetShape) -> Candidates:
+    depths = _cifar_depths(shape)
+    if depths:
+        form, shortcut = ("b", "projection") if shape.projections else ("", "padding")
+        fixed = {"depths": depths, "block": "basic", "base_width": CIFAR_BASIC_WIDTH, "shortcut": shortcut}
+        yield f"resnet{CIFAR_BASIC_STEP * depths[0] + 2}{form}_cifar", _own_widths(shape, fixed)
+
+
+def _cifar_resnext_candidates(shape: ResNetShape) -> Candidates:
+    depths = _cifar_depths(shape)
+    if depths:
+        groups = _nearest_groups(shape, depths)
+        depth = CIFAR_BOTTLENECK_STEP * depths[0] + 2
+        name = f"resnext{depth}_{groups['cardinality']}x{groups['base_width']}d_cifar"
+        overrides = _own_widths(shape, {"depths": depths, **groups})
+        yield name, {**overrides, "stem_norm": True} if shape.stem_norm else overrides
+
+
+def _are_depths(shape: ResNetShape, depths: tuple[int, ...]) -> bool:
+    """The shape has these stages; a backbone may end before the last one."""
+    return shape.depths == depths if shape.head else shape.depths == depths[: len(shape.depths)]
+
+
+def _cifar_depths(shape: ResNetShape) -> tuple[int, int, int] | None:
+    """The three equal stages that the shape has or, being a backbone's, begins with; None for other ones."""
+    first = shape.depths[0]
+    depths = (first, first, first)
+    return depths if first and _are_depths(shape, depths) else None
+
+
+def _nearest_groups(shape: ResNetShape, depths: tuple[int, ...]) -> dict[str, int]:
+    """C x d: the cardinality, and of the widths that a group has somewhere the one from which fewest layers differ."""
+    cardinality = shape.cardinality or 1
+    widths = set()
+    for path, channels in shape.channels.items():
+        if path.endswith(".unit2"):
+            share, rest = divmod(channels, cardinality * 2 ** int(path.split(".")[1]))
+            widths |= {share} if share and not rest else set()
+    every = [{"cardinality": cardinality, "base_width": width} for width in sorted(widths or {64})]
+    return min(every, key=lambda groups: len(_different(shape, {"depths": depths, **groups})))
+
+
+def _own_widths(shape: ResNetShape, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The overrides for a network of these arguments: `channels`, where the shape's widths are not the rule's."""
+    own = _different(shape, arguments)
+    return {"channels": own} if own else {}
+
+
+def _different(shape: ResNetShape, arguments: dict[str, Any]) -> dict[str, int]:
+    rule = rule_channels(**arguments)
+    return {path: width for path, width in shape.channels.items() if path in rule and width != rule[path]}
+
+
 _CARDINALITY = r"(?P<cardinality>\d+)x(?P<base_width>\d+)d"
 
 FAMILIES = (
@@ -78,7 +165,7 @@ FAMILIES = (
         constructor=ResNet,
         arguments=_basic,
         listed=("resnet18", "resnet34"),
-        candidates=_no_candidates,
+        candidates=_of_form(_basic_candidates, block="basic", stem_kernel=7),
     ),
     Family(
         title="ResNet",
@@ -87,7 +174,7 @@ FAMILIES = (
         constructor=ResNet,
         arguments=_bottleneck,
         listed=("resnet50", "resnet101", "resnet152"),
-        candidates=_no_candidates,
+        candidates=_of_form(_bottleneck_candidates, block="bottleneck", stem_kernel=7),
     ),
     Family(
         title="ResNeXt",
@@ -100,7 +187,7 @@ FAMILIES = (
             *(f"resnext101_{form}" for form in ("2x40d", "4x24d", "8x14d", "32x4d", "32x8d", "2x64d", "64x4d")),
             "resnext152_32x4d",
         ),
-        candidates=_no_candidates,
+        candidates=_of_form(_resnext_candidates, block="bottleneck", stem_kernel=7),
     ),
     Family(
         title="ResNet for 32 x 32 images",
@@ -109,7 +196,7 @@ FAMILIES = (
         constructor=ResNet,
         arguments=_cifar_resnet,
         listed=tuple(f"resnet{depth}{form}_cifar" for form in ("", "b") for depth in (20, 32, 44, 56, 110)),
-        candidates=_no_candidates,
+        candidates=_of_form(_cifar_resnet_candidates, block="basic", stem_kernel=3),
         num_classes=CIFAR_CLASSES,
         detection=False,
     ),
@@ -120,7 +207,7 @@ FAMILIES = (
         constructor=ResNet,
         arguments=_cifar_resnext,
         listed=("resnext29_8x64d_cifar", "resnext29_16x64d_cifar"),
-        candidates=_no_candidates,
+        candidates=_of_form(_cifar_resnext_candidates, block="bottleneck", stem_kernel=3),
         num_classes=CIFAR_CLASSES,
         detection=False,
     ),

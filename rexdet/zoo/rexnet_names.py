@@ -9,7 +9,8 @@ from typing import Any
 
 from rexdet.errors import UserError
 from rexdet.nets.rexnet import STAGE_BLOCKS, ReXNet, linear_channels
-from rexdet.weights.shapes import NetworkShape
+from rexdet.weights.rexnet_shapes import RexnetShape
+from rexdet.weights.shape_base import NetworkShape
 from rexdet.zoo.family import Family
 
 MIN_WIDTH, MAX_WIDTH = 0.3, 5.0
@@ -38,6 +39,8 @@ def _search(
     """Names of one ReXNet family whose block widths are those of a shape, the roundest width first."""
 
     def candidates(shape: NetworkShape) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not isinstance(shape, RexnetShape):
+            return
         seen = [channels for channels in shape.blocks if channels is not None]
         if len(seen) != len(shape.blocks) or not seen:
             return
@@ -59,7 +62,7 @@ def _search(
     return candidates
 
 
-def _depths(shape: NetworkShape) -> Iterator[tuple[float, int]]:
+def _depths(shape: RexnetShape) -> Iterator[tuple[float, int]]:
     """Depth multipliers that give the shape's number of blocks, 1.0 first; a backbone may end before its last block."""
     yielded = set()
     for depth in (1.0, *(step / 10 for step in range(2, 41))):
