@@ -1,0 +1,297 @@
+"""The search: widen a network, take two steps through a hypernetwork, shrink it in one shot (arXiv 2006.16242)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rexdet.errors import UserError
+from rexdet.nets.complexity import Complexity, count
+from rexdet.shrink.coupling import Coupling, trace
+from rexdet.shrink.criteria import CRITERIA, scores
+from rexdet.shrink.data import random_batches
+from rexdet.shrink.emit import genome_keys, largest_difference, mask, shrunk_state
+from rexdet.shrink.hypernet import Hypernetwork
+from rexdet.shrink.threshold import shrink
+from rexdet.zoo.genome import Genome
+from rexdet.zoo.names import parse
+from rexdet.zoo.open import create_model
+from rexdet.zoo.registry import skeleton
+
+Batch = tuple[Tensor, Tensor]
+MINI_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search is told beside network, cost and data; the paper's values (as released) by default.
+
+    remain, linear: the share of its channels that a layer keeps at least; linear for what the classifier reads.
+    embedding_dim: m of the hypernetwork. micro_batch: images that are in memory at once; norms see these alone.
+    loss_scale: the loss is multiplied by it.
+    """
+
+    remain: float = 0.4
+    linear: float = 0.45
+    embedding_dim: int = 2
+    micro_batch: int = 8
+    learning_rate: float = 0.1
+    weight_decay: float = 1e-4
+    loss_scale: float = 1.0
+
+    def check(self) -> None:
+        for name in ("remain", "linear"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"{name} is {getattr(self, name)}", fix="give a share from 0 to 1")
+        for name in ("embedding_dim", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}", fix="give a number of at least 1")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    genome: the widths. model: the network at these widths with the weights that it inherits from the widened one, in
+    training mode. keep_ratios: layer -> share of the widened layer's channels that stay. macs, baseline_macs,
+    widened_macs: multiply-accumulates of one image. threshold: the lowest score that was kept for its own sake.
+    losses: of the mini-batches. difference: of the masked and the rebuilt network's outputs, relative, in float64 and
+    in float32. seconds: by part of the search.
+    """
+
+    genome: Genome
+    model: nn.Module
+    keep_ratios: dict[str, float]
+    macs: int
+    baseline_macs: int
+    widened_macs: int
+    parameters: int
+    threshold: float
+    criterion: str
+    losses: list[float]
+    difference: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def search(
+    network: str,
+    *,
+    ratio: float,
+    width: float = 2.0,
+    criterion: str = "gradient",
+    data: Iterable[Batch] | None = None,
+    seed: int = 0,
+    num_classes: int | None = None,
+    input_size: int | None = None,
+    remain: float = 0.4,
+    linear: float = 0.45,
+    embedding_dim: int = 2,
+    micro_batch: int = 8,
+    learning_rate: float = 0.1,
+    weight_decay: float = 1e-4,
+    loss_scale: float = 1.0,
+    progress: bool = False,
+) -> SearchResult:
+    """Search layer-wise widths for a named network.
+
+    network: one of ours, or of torchvision ("torchvision:mobilenet_v2"), without a tag. ratio: cost wanted, as a share
+    of the widened network's multiply-accumulates; the result costs that or a little less. width: every layer has
+    int(width * channels) in the widened network, a layer in groups that many inside each group.
+    criterion: "gradient", "magnitude" or "random". data: mini-batches (images (N, 3, H, W) float as the network is to
+    be trained on, labels (N,) int64), of which two are read; None for random images and labels.
+    seed: of hypernetwork, random data and random criterion; the caller's random state stays as it is.
+    num_classes, input_size: None for the network's own; an image is (3, input_size, input_size). The rest: Settings.
+
+    Raises UserError for a name that cannot be searched, data that does not fit, and a ratio below the floors.
+    """
+    settings = Settings(remain, linear, embedding_dim, micro_batch, learning_rate, weight_decay, loss_scale)
+    settings.check()
+    if criterion not in CRITERIA:
+        raise UserError(f"there is no criterion {criterion!r}", fix=f"give {', '.join(CRITERIA)}")
+    if not 0.0 < ratio <= 1.0:
+        raise UserError(f"ratio is {ratio}", fix="give a share of the widened network's cost, above 0 and up to 1")
+    size = input_size or default_input_size(network)
+    seconds: dict[str, float] = {}
+    started = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        baseline = _baseline(network, num_classes)
+        baseline_macs = count(baseline, (1, 3, size, size)).macs
+        wide = widen(network, width, num_classes, input_size=size).train()
+        coupling = _trace(network, wide, size)
+        widened_macs = coupling.macs(np.ones(coupling.size, dtype=bool))
+        hypernetwork = Hypernetwork(wide, coupling, embedding_dim=settings.embedding_dim)
+        seconds["widen"] = _since(started)
+
+        started = time.monotonic()
+        classes = coupling.layers[-1].out_classes.size
+        batches = random_batches(classes, size, seed) if data is None else iter(data)
+        gradient, losses = _two_steps(hypernetwork, batches, classes, settings, progress=progress)
+        seconds["two steps"] = _since(started)
+
+        started = time.monotonic()
+        values = scores(criterion, hypernetwork.latent, gradient, seed).double().numpy()
+        try:
+            found = shrink(coupling, values, int(ratio * widened_macs), remain=remain, linear=linear)
+        except UserError as error:
+            raise UserError(error.what, where=network, fix=error.fix) from None
+        seconds["threshold"] = _since(started)
+
+        started = time.monotonic()
+        hypernetwork.fill()
+        del hypernetwork
+        keys = genome_keys(wide, coupling)
+        widths = coupling.widths(found.keep)
+        genome = Genome(
+            network=network,
+            channels={key: widths[path] for path, key in keys.items()},
+            provenance={
+                "criterion": criterion,
+                "ratio": ratio,
+                "width": width,
+                "seed": seed,
+                "data": "random" if data is None else "given",
+                "remain": remain,
+                "linear": linear,
+                "input_size": size,
+                "macs": found.macs,
+                "baseline_macs": baseline_macs,
+                "widened_macs": widened_macs,
+            },
+        )
+        model = genome.build(num_classes)
+        model.load_state_dict(shrunk_state(wide, coupling, found.keep))
+        cost = _check_cost(model, found.macs, size)
+        mask(wide, coupling, found.keep)
+        difference = _differences(wide, model, size)
+        seconds["rebuild"] = _since(started)
+    full = {layer.path: len(layer.out_classes) for layer in coupling.layers}
+    return SearchResult(
+        genome=genome,
+        model=model.train(),
+        keep_ratios={key: widths[path] / full[path] for path, key in keys.items()},
+        macs=found.macs,
+        baseline_macs=baseline_macs,
+        widened_macs=widened_macs,
+        parameters=cost.parameters,
+        threshold=found.threshold,
+        criterion=criterion,
+        losses=losses,
+        difference=difference,
+        seconds=seconds,
+    )
+
+
+def default_input_size(network: str) -> int:
+    """The side of the images that a named network is made for."""
+    return 32 if network.endswith("_cifar") else 224
+
+
+def widen(network: str, width: float, num_classes: int | None = None, *, input_size: int | None = None) -> nn.Module:
+    """A named network with int(width * channels) in every layer, and random weights.
+
+    Of a convolution in groups, and of what it reads, the width inside a group grows; the number of groups stays.
+    """
+    if not width > 0.0:
+        raise UserError(f"width is {width}", fix="give a positive number; the paper widens by 2")
+    base = _baseline(network, num_classes)
+    coupling = _trace(network, base, input_size or default_input_size(network))
+    keys = genome_keys(base, coupling)
+    channels = {}
+    for layer in coupling.layers:
+        if layer.path in keys:
+            _, counts = np.unique(layer.out_classes, return_counts=True)
+            repeats = int(np.gcd.reduce(counts))
+            channels[keys[layer.path]] = repeats * max(int(len(layer.out_classes) // repeats * width), 1)
+    return Genome(network=network, channels=channels).build(num_classes)
+
+
+def costs(network: str, width: float = 2.0, num_classes: int | None = None) -> tuple[int, int]:
+    """Multiply-accumulates of one image: of the network as it is, and of the widened one."""
+    size = default_input_size(network)
+    shape = (1, 3, size, size)
+    return count(_baseline(network, num_classes), shape).macs, count(widen(network, width, num_classes), shape).macs
+
+
+def _baseline(network: str, num_classes: int | None) -> nn.Module:
+    """The network as it is; only what it costs and how its channels hang together is asked of it."""
+    Genome(network=network, channels={"stem": 1})  # Refuses tags, rules and other packages.
+    # Numbers are left out where that works: torchvision computes RegNet's widths with tensors.
+    return create_model(network, num_classes) if parse(network).package else skeleton(network, num_classes=num_classes)
+
+
+def _trace(network: str, module: nn.Module, size: int) -> Coupling:
+    try:
+        return trace(module, (3, size, size))
+    except UserError as error:
+        raise UserError(error.what, where=network, fix=error.fix) from None
+
+
+def _two_steps(
+    hypernetwork: Hypernetwork, batches: Iterator[Batch], classes: int, settings: Settings, *, progress: bool
+) -> tuple[Tensor, list[float]]:
+    """Train on two mini-batches; returns the last one's gradient of the latent numbers, and the losses."""
+    gradient = torch.zeros_like(hypernetwork.latent)
+    losses = []
+    for number in range(MINI_BATCHES):
+        batch = next(batches, None)
+        if batch is None:
+            raise UserError(f"data has {number} mini-batches", fix=f"give at least {MINI_BATCHES}")
+        _check_batch(batch, classes)
+        hypernetwork.fill()
+        losses.append(_accumulate(hypernetwork.network, batch, settings, progress=progress, number=number + 1))
+        gradient = hypernetwork.step(learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    return gradient, losses
+
+
+def _accumulate(network: nn.Module, batch: Batch, settings: Settings, *, progress: bool, number: int) -> float:
+    """Forward and backward through one mini-batch in micro-batches; the loss is the mean over the whole of it."""
+    images, labels = batch
+    total = 0.0
+    dtype = next(network.parameters()).dtype
+    starts = range(0, len(images), settings.micro_batch)
+    for start in tqdm(starts, desc=f"mini-batch {number} of {MINI_BATCHES}", disable=not progress):
+        part = slice(start, start + settings.micro_batch)
+        loss = F.cross_entropy(network(images[part].to(dtype)), labels[part], reduction="sum") / len(images)
+        (loss * settings.loss_scale).backward()
+        total += float(loss.detach())
+    return total
+
+
+def _check_batch(batch: Batch, classes: int) -> None:
+    images, labels = batch
+    if images.dim() != 4 or images.shape[1] != 3 or labels.shape != images.shape[:1] or not len(images):
+        raise UserError(
+            f"a mini-batch has images {tuple(images.shape)} and labels {tuple(labels.shape)}",
+            fix="give images (N, 3, H, W) and labels (N,)",
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise UserError(
+            f"a label is {int(labels.max())}, and the network has {classes} classes", fix="give num_classes"
+        )
+
+
+def _check_cost(model: nn.Module, expected: int, size: int) -> Complexity:
+    cost = count(model, (1, 3, size, size))
+    if cost.macs != expected:
+        raise AssertionError(f"the rebuilt network costs {cost.macs} MACs, and the masks say {expected}")
+    return cost
+
+
+def _differences(masked: nn.Module, rebuilt: nn.Module, size: int) -> dict[str, float]:
+    image = torch.randn(1, 3, size, size)
+    narrow = largest_difference(masked, rebuilt, image)
+    exact = largest_difference(masked.double(), copy.deepcopy(rebuilt).double(), image.double())
+    return {"float32": narrow, "float64": exact}
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -1,0 +1,144 @@
+"""Genomes: a base network and the channels of every layer, in a small YAML file.
+
+A genome says what LW-DNA's search (arXiv 2006.16242) found, without weights:
+
+    version: 1
+    network: resnet50
+    channels:
+      stem: 60
+      stages.0.0.unit1: 57
+      ...
+    provenance:
+      criterion: gradient
+
+`network` is a name without tag: one of ours, whose layers are keyed as in its `.channels`, or one of torchvision's,
+whose convolutions are keyed by the path of their module (a depthwise one has no entry, it follows its input).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from torch import nn
+
+from rexdet.errors import UserError
+from rexdet.files import write_text_atomically
+from rexdet.zoo.names import GENOME_PREFIX, near, parse
+
+_SUFFIXES = (".yaml", ".yml")
+_HEAD = "# An LW-DNA genome: a base network and the channels of every layer. `lwdna:FILE` builds it.\n"
+Width = Annotated[int, Field(ge=1, strict=True)]
+
+
+class Genome(BaseModel):
+    """Layer-wise widths of a network.
+
+    network: name of the base network, without tag, genome or N:M rule. channels: path of a layer -> output channels.
+    provenance: where the widths come from, in plain values. Raises pydantic's ValidationError for other fields.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    network: Annotated[str, Field(min_length=1, strict=True)]
+    channels: Annotated[dict[str, Width], Field(min_length=1)]
+    provenance: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+    @field_validator("network")
+    @classmethod
+    def _check_network(cls, text: str) -> str:
+        name = parse(text)
+        if name.tag or name.rule or name.base.startswith(GENOME_PREFIX) or name.package not in ("", "torchvision"):
+            raise ValueError("must be one of our networks or torchvision's, without a tag, a rule or a genome")
+        return text
+
+    def build(self, num_classes: int | None = None, **overrides: Any) -> nn.Module:
+        """The network at these widths, with random weights: (B, 3, H, W) -> (B, num_classes) logits.
+
+        Raises UserError for widths that do not fit the network or each other.
+        """
+        from rexdet.zoo.external import create_external_model
+        from rexdet.zoo.registry import resolve
+        from rexdet.zoo.resize import resize
+
+        name = parse(self.network)
+        if not name.package:
+            return resolve(name.base).build(num_classes, channels=dict(self.channels), **overrides)
+        return resize(create_external_model(name, num_classes, None, overrides), self.channels, where=self.network)
+
+
+def read_genome(path: str | Path) -> Genome:
+    """Read and check a genome file.
+
+    Raises UserError (one line): no file, no YAML, a layer twice, a field missing or unknown, a width that is no
+    positive whole number. Whether the widths fit the network is seen when it is built.
+    """
+    where = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("no such genome file", where, "tools/search_lwdna.py writes one: genome.yaml") from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise UserError(f"not a genome file ({error})", where) from None
+    try:
+        values = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"not YAML: {error}", where) from None
+    if not isinstance(values, dict) or "network" not in values or "channels" not in values:
+        raise UserError("not a genome: it has no `network` and `channels`", where, "docs/search-lwdna.md shows one")
+    try:
+        return Genome.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"not a genome: {place}: {first['msg']} (got {first['input']!r})", where) from None
+    except UserError as error:
+        raise UserError(f"not a genome: network: {error}", where) from None
+
+
+def write_genome(path: str | Path, genome: Genome) -> None:
+    """Write a genome file, whole or not at all."""
+    text = yaml.safe_dump(genome.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+    write_text_atomically(path, _HEAD + text)
+
+
+def shipped_genomes() -> dict[str, Path]:
+    """Name -> file of the genomes that come with rexdet, sorted: widths that our own search found."""
+    folder = Path(str(resources.files("rexdet.zoo").joinpath("genomes")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_genome(text: str) -> Genome:
+    """The genome of "lwdna:NAME" (one that comes with rexdet) or "lwdna:FILE" (the prefix may be left out).
+
+    Raises UserError where there is none, and as `read_genome` does.
+    """
+    wanted = text.removeprefix(GENOME_PREFIX)
+    shipped = shipped_genomes()
+    if wanted in shipped:
+        return read_genome(shipped[wanted])
+    path = Path(wanted).expanduser()
+    if path.suffix in _SUFFIXES or path.is_file():
+        return read_genome(path)
+    close = near(wanted, shipped) or list(shipped)
+    offered = ", ".join(f"{GENOME_PREFIX}{name}" for name in close)
+    raise UserError(
+        f"there is no genome {wanted!r}", fix=f"there are {offered}, or give a file that ends in .yaml (lwdna:FILE)"
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that does not let a second entry silently take the place of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} is there twice", node.start_mark)
+        return mapping
