@@ -15,8 +15,12 @@ from rexdet.published.protocols import AnyProtocol, Protocol
 from rexdet.published.schema import Cell, Network, Source, Table, Value
 
 TABLE_FILES = ("imagenet", "cifar", "detection", "transfer", "complexity")
-# Which number speaks for a network: of ImageNet's validation set, a paper's own or a model zoo's.
-ACCURACY_METRICS = ("top1", "top1_error")
+# Which number speaks for a network, best first: (task, data set, metric).
+SPEAKING = tuple(
+    (task, dataset, metric)
+    for task, dataset in (("imagenet", "imagenet-1k"), ("cifar", "cifar10"))
+    for metric in ("top1", "top1_error")
+)
 
 
 @lru_cache(maxsize=1)
@@ -98,12 +102,13 @@ def cells(
 
 
 def accuracy(name: str) -> Cell | None:
-    """The number that speaks for a network or a checkpoint on ImageNet: top-1, or its error where only that is printed.
+    """The number that speaks for a network or a checkpoint: top-1 of ImageNet, or its error where only that is printed;
+    of CIFAR-10 where that is all there is.
 
     A paper's own number before a model zoo's, one that was read in its source before others; None: none is published.
     """
-    for metric in ACCURACY_METRICS:
-        found = cells(name, task="imagenet", metric=metric)
+    for task, dataset, metric in SPEAKING:
+        found = cells(name, task=task, dataset=dataset, metric=metric)
         if found:
             return min(found, key=lambda cell: cell.verified != "verified")
     return None

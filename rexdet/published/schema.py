@@ -57,6 +57,7 @@ class Source(Part):
     id: str
     kind: Literal["paper", "repository", "package", "page"]
     title: Words
+    short: Words = Field(description="for narrow columns")
     address: Words = Field(description="URL")
     version: str = Field(description="version of the paper, commit of the repository, version of the package")
     read_in: Words = Field(description="the file, page or picture in which it was read")
@@ -170,10 +171,13 @@ class Cell:
     def unit(self) -> str:
         return METRICS[self.metric].unit
 
-    def cited(self) -> str:
-        """Where it stands, in one line: "arXiv 2007.00992v3, Table 5"; with a mark where it was not read there."""
+    def cited(self, *, short: bool = False) -> str:
+        """Where it stands, in one line; with a mark where it was not read there.
+
+        short: "arXiv 2007.00992v3, Table 5" in the place of the source's whole title.
+        """
         mark = "" if self.verified == "verified" else f" ({self.verified})"
-        return f"{self.source.title}, {self.place}{mark}"
+        return f"{self.source.short if short else self.source.title}, {self.place}{mark}"
 
     def as_json(self) -> dict[str, Any]:
         """The cell as plain JSON values; the protocol by its id."""
