@@ -20,6 +20,7 @@ from rexdet.zoo.external_timm import fetch_timm, timm_body, timm_model
 from rexdet.zoo.external_torchvision import fetch_torchvision, torchvision_body, torchvision_model
 from rexdet.zoo.names import Name
 from rexdet.zoo.optional import PROBE_SIDE, import_optional
+from rexdet.zoo.rule import with_rule
 
 
 class ExternalBackbone(nn.Module):
@@ -66,7 +67,7 @@ def create_external_model(
     """A classifier of another package. Another class count than the file's gives a new classifier."""
     options = dict(overrides) if num_classes is None else {**overrides, "num_classes": num_classes}
     build = timm_model if name.package == "timm" else torchvision_model
-    return build(name, weights, options)
+    return with_rule(build(name, weights, options), name.rule, str(name))
 
 
 def create_external_backbone(
@@ -117,6 +118,7 @@ def _check_request(name: Name, out_features: Sequence[str], norm: str, freeze_at
 
 def fetch_external(name: Name) -> tuple[Path, Preprocessing]:
     """The published file of a name with a tag, from the cache or fetched into it, and its pixels."""
+    name = name.without_rule
     return fetch_timm(name) if name.package == "timm" else fetch_torchvision(name)
 
 

@@ -13,6 +13,7 @@ from rexdet.weights.formats import read_file
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo.names import Name, near
 from rexdet.zoo.optional import STRIDES, import_optional
+from rexdet.zoo.rule import with_rule
 
 
 def timm_model(name: Name, weights: Path | None, options: dict[str, Any]) -> nn.Module:
@@ -46,7 +47,8 @@ def timm_body(
     if weights is not None:
         # The whole classifier takes the file strictly; its features alone would be filled without a complaint.
         timm_model(name, weights, dict(overrides))
-    return timm_model(name, weights, {**overrides, "features_only": True, "out_indices": indices}), []
+    body = timm_model(name, weights, {**overrides, "features_only": True, "out_indices": indices})
+    return with_rule(body, name.rule, str(name)), []
 
 
 def fetch_timm(name: Name) -> tuple[Path, Preprocessing]:

@@ -17,6 +17,7 @@ from rexdet.weights.formats import read_file
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo.names import Name, near
 from rexdet.zoo.optional import PROBE_SIDE, STRIDES, import_optional
+from rexdet.zoo.rule import with_rule
 
 
 def torchvision_model(name: Name, weights: Path | None, options: dict[str, Any]) -> nn.Module:
@@ -63,7 +64,8 @@ def torchvision_body(
     name: Name, wanted: list[str], weights: Path | None, overrides: dict[str, Any]
 ) -> tuple[nn.Module, list[str]]:
     extraction = import_optional("torchvision.models.feature_extraction", "torchvision")
-    model = torchvision_model(name, weights, overrides)
+    # Before the maps are taken: there one forward calls everything, and blocks are no longer told apart.
+    model = with_rule(torchvision_model(name, weights, overrides), name.rule, str(name))
     modules = _last_modules(model, name)
     missing = [feature for feature in wanted if STRIDES[feature] not in modules]
     if missing:

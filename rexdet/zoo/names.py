@@ -1,8 +1,9 @@
 """The grammar of names.
 
 `net`: one of rexdet's own networks; `lwdna:NAME` and `lwdna:FILE`: one whose widths a genome gives layer by layer;
-`timm:net`, `torchvision:net`: those of other packages. Before any of them `nmN:M/` applies the N:M rule to it, behind
-it `@tag` fills it with a published checkpoint. A name without a tag never loads anything.
+`timm:net`, `torchvision:net`: those of other packages. Before any of them `nmN:M/` applies the N:M rule to it
+(`nmN:M-leaky/` its leaky form), behind it `@tag` fills it with a published checkpoint. A name without a tag never
+loads anything.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ EXTERNAL = ("timm", "torchvision")
 GENOME_PREFIX = "lwdna:"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _RULE = re.compile(r"nm(?P<ratio>[^/]*)/")
-_RATIO = re.compile(r"[1-9]\d*:[1-9]\d*")
+_RATIO = re.compile(r"([1-9][0-9]{0,3}):([1-9][0-9]{0,3})(?:-leaky)?")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Name:
     """A name in its parts.
 
     base: "resnet50", "lwdna:my.yaml", or a name of another package. tag: "" for none.
-    package: "timm" or "torchvision" for networks of others, else "". rule: "2:1" of the N:M rule, "" for none.
+    package: "timm" or "torchvision" for networks of others, else "". rule: "2:1" or "2:1-leaky" of the N:M rule, "" for
+    none.
     """
 
     base: str
@@ -57,7 +59,7 @@ def parse(text: str) -> Name:
     """
     if not isinstance(text, str):
         raise UserError(f"a network's name is text, not {text!r}", fix="write it in quotes, e.g. 'rexnet_1.0'")
-    rule, rest = _take_rule(text)
+    rule, rest = take_rule(text)
     is_genome = rest.startswith(GENOME_PREFIX)
     # A genome's file may be anywhere, and has no published weights: an @ in it belongs to the path.
     base, at, tag = (rest, "", "") if is_genome else rest.partition("@")
@@ -74,14 +76,23 @@ def parse(text: str) -> Name:
     return Name(base, tag, package, rule)
 
 
-def _take_rule(text: str) -> tuple[str, str]:
+def take_rule(text: str) -> tuple[str, str]:
+    """The N:M rule before a name ("2:1", "2:1-leaky", "" for none), and the name.
+
+    Raises UserError for a rule that is none (no ratio, or more activations, M, than convolutions, N) and for two.
+    """
     match = _RULE.match(text)
     if match is None:
         return "", text
-    ratio = match["ratio"]
-    if not _RATIO.fullmatch(ratio):
-        raise UserError(f"{text!r} has no ratio N:M behind nm", fix="write e.g. nm2:1/resnet50")
-    return ratio, text[match.end() :]
+    ratio = _RATIO.fullmatch(match["ratio"])
+    if ratio is None:
+        raise UserError(f"{text!r} has no ratio N:M behind nm", fix="write e.g. nm2:1/resnet50 or nm2:1-leaky/resnet50")
+    if int(ratio[2]) > int(ratio[1]):
+        raise UserError(f"{text!r} has more activations than convolutions", fix="write e.g. nm2:1/resnet50")
+    rest = text[match.end() :]
+    if _RULE.match(rest):
+        raise UserError(f"{text!r} has two N:M rules", fix="a network takes one, e.g. nm2:1/resnet50")
+    return ratio[0], rest
 
 
 def near(text: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -15,7 +15,7 @@ from rexdet.weights.load import LoadReport, compare, fill
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo import published
 from rexdet.zoo.external import create_external_backbone, create_external_model, fetch_external
-from rexdet.zoo.names import Name, parse
+from rexdet.zoo.names import Name, parse, take_rule
 from rexdet.zoo.registry import identify, resolve, skeleton
 
 Source = str | Path | Mapping[str, Any] | Checkpoint
@@ -38,10 +38,10 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "") ->
     if isinstance(source, Mapping):
         return read_checkpoint(source, pixels=pixels, part=part, known=published.known_file, name_of=identify)
     if is_published_name(source):
-        return _open_published(parse(str(source)), pixels, part)
+        return _open_published(parse(str(source)).without_rule, pixels, part)
     if isinstance(source, str) and not Path(source).exists():
         if is_network(source):
-            raise published.nothing_published(source)
+            raise published.nothing_published(take_rule(source)[1])
         if "://" in source:
             raise UserError("is an address, not a file of weights", where=source, fix="download it, and give the file")
     return read_checkpoint(Path(source), pixels=pixels, part=part, known=published.known_file, name_of=identify)
@@ -51,7 +51,10 @@ def is_published_name(source: object) -> bool:
     """The source is a name with a tag, and not a path: no such file exists and it has a name's form."""
     if not isinstance(source, str) or "@" not in source or Path(source).exists():
         return False
-    looks_like_a_path = "/" in source or "\\" in source or source.endswith(_ENDINGS)
+    rule, _, rest = source.partition("/")
+    # The slash behind an N:M rule is no path's.
+    name = rest if rule.startswith("nm") and ":" in rule else source
+    looks_like_a_path = "/" in name or "\\" in name or name.endswith(_ENDINGS)
     return not looks_like_a_path
 
 
@@ -101,7 +104,7 @@ def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
     if name.package:
         raise UserError(f"{network} is not one of rexdet's own networks", where="--network", fix="give one of ours")
     # The file's own overrides (a depth, no squeeze-excitation) belong to it, where the name is the one that it has.
-    overrides = dict(checkpoint.overrides) if checkpoint.network == name.network else {}
+    overrides = dict(checkpoint.overrides) if checkpoint.network == name.without_rule.network else {}
     if checkpoint.shape.norm == "group":
         overrides["norm"] = "GN"
     model: nn.Module = skeleton(name.network, **overrides)

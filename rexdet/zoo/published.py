@@ -84,17 +84,21 @@ def published_names(network: str = "") -> list[str]:
 
 
 def entry(name: Name) -> Entry:
-    """The published checkpoint of a name with a tag. Raises UserError that says what was published; asks no network."""
+    """The published checkpoint of a name with a tag. Raises UserError that says what was published; asks no network.
+
+    An N:M rule changes no weights, so it has no part in this.
+    """
     if name.package:
         raise UserError(
             f"weights of {name.package}'s networks stay in its own layout",
             where=str(name),
             fix="give the whole name to create_model or create_backbone",
         )
+    network = name.without_rule.network
     for candidate in entries():
-        if (candidate.network, candidate.tag) == (name.network, name.tag):
+        if (candidate.network, candidate.tag) == (network, name.tag):
             return candidate
-    raise nothing_published(name.network, name.tag)
+    raise nothing_published(network, name.tag)
 
 
 def nothing_published(network: str, tag: str = "") -> UserError:

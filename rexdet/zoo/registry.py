@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,8 @@ from rexdet.errors import UserError
 from rexdet.weights.shapes import CLASSIFIER_KEYS, NetworkShape, Shaped, read_shape
 from rexdet.zoo import resnet_names, rexnet_names
 from rexdet.zoo.family import Family
-from rexdet.zoo.names import near
+from rexdet.zoo.names import near, take_rule
+from rexdet.zoo.rule import with_rule
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class NetworkSpec:
 
     name: the zoo name. family: of networks. constructor: gives the network, arguments: what the name fixes.
     num_classes: the network's own count. detection: whether it can be a detector's backbone: maps at strides 4 to 32.
+    rule: "2:1" of the N:M rule that the name applies to it, "" for none.
     """
 
     name: str
@@ -34,6 +36,7 @@ class NetworkSpec:
     arguments: Mapping[str, Any]
     num_classes: int = 1000
     detection: bool = True
+    rule: str = ""
 
     def build(self, num_classes: int | None = None, **overrides: Any) -> nn.Module:
         """The network with random weights. Raises UserError for an override that it does not have or cannot take."""
@@ -43,9 +46,10 @@ class NetworkSpec:
         if not isinstance(classes, int) or isinstance(classes, bool):
             raise UserError(f"num_classes is {num_classes!r}", where=self.name, fix="give a whole number")
         try:
-            return self.constructor(**{**self.arguments, "num_classes": classes, **overrides})
+            network = self.constructor(**{**self.arguments, "num_classes": classes, **overrides})
         except ValueError as error:
             raise UserError(str(error), where=self.name) from error
+        return with_rule(network, self.rule, self.name)
 
     def _check_override(self, key: str, value: Any) -> None:
         parameters = inspect.signature(self.constructor).parameters
@@ -79,23 +83,35 @@ def _plain_types(annotation: str) -> tuple[type, ...]:
 
 FAMILIES: tuple[Family, ...] = (*rexnet_names.FAMILIES, *resnet_names.FAMILIES)
 
+# The N:M rule goes before any name; these stand for the others. Their tensors are those of the name behind the rule.
+LISTED_WITH_RULE = (
+    "nm2:1/resnet50",
+    "nm3:1/resnet50",
+    "nm3:2/resnext50_32x4d",
+    "nm2:1/rexnet_1.0",
+    "nm2:1/resnet20b_cifar",
+)
+
 
 def listed_names() -> list[str]:
     """The names that people use, sorted; more widths than these can be built."""
-    return sorted(name for family in FAMILIES for name in family.listed)
+    return sorted((*LISTED_WITH_RULE, *(name for family in FAMILIES for name in family.listed)))
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of networks that can be built offline, sorted; `pattern` as in file names ("rexnet_lite*").
 
     ReXNet takes any width from 0.3 to 5, ResNeXt any cardinality and width; listed are those that papers and model
-    zoos publish.
+    zoos publish. The N:M rule (nm2:1/NAME) goes before any name; a few with it are listed.
     """
     return [name for name in listed_names() if fnmatch.fnmatchcase(name, pattern)]
 
 
 def resolve(name: str) -> NetworkSpec:
     """The network of a name without tag and package. Raises UserError with near names where there is none."""
+    rule, base = take_rule(name)
+    if rule:
+        return replace(resolve(base), name=name, rule=rule)
     for family in FAMILIES:
         match = family.pattern.fullmatch(name)
         if match is not None:
@@ -115,7 +131,8 @@ def resolve(name: str) -> NetworkSpec:
 def identify(state: Mapping[str, Shaped]) -> tuple[str, dict[str, Any]] | None:
     """The name, and the overrides beside it, of the network whose tensors a state in our layout has; None for none.
 
-    A name fits when every tensor of the state has the shape that it has in the network of that name.
+    A name fits when every tensor of the state has the shape that it has in the network of that name. An N:M rule leaves
+    no trace in tensors: the name is that of the network as it was defined.
     """
     shape = read_shape(state)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
