@@ -37,8 +37,9 @@ class ActivationSite:
 
     activation: path of the module, or of the module whose forward calls a function, with the turn where one activation
     serves several calls. convolution: path of the convolution whose unit it belongs to, "" for none.
-    chain, position: of that unit, both from 0; -1 for none. follows: "convolution", "sum" or "concatenation" (any other
-    joint of maps, too).
+    chain, position: of that unit, both from 0; -1 for none. follows: "convolution", "sum", "concatenation" (any other
+    joint of maps, too), "fork" (a map that others read as well) or "activation" (nothing but another activation, a norm
+    or pooling before it). Only the first two can be removed.
     """
 
     activation: str
@@ -239,7 +240,9 @@ class _Trunk:
         return unit
 
     def _add_site(self, call: ActivationCall, origin: _Origin) -> _Origin:
-        if origin.is_activated or not (origin.unit or origin.joint):
+        if origin.is_activated:
+            self.sites.append(_Site(call, "activation", None))
+        elif not (origin.unit or origin.joint):
             self.others.append(call)
         elif origin.unit is not None and origin.is_whole:
             self.sites.append(_Site(call, "convolution", origin.unit))
