@@ -9,9 +9,6 @@ which makes 4,100 (Faster) to 4,357 (Mask) parameters more.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor, nn
 
 from rexdet.configs import get_config
 from rexdet.detectron2.merge import merge_config
+from rexdet.detectron2.quiet import without_warnings
 from rexdet.detectron2.use import use_backbone
 from rexdet.nets.complexity import count
 from rexdet.nets.layers import BatchNorm2d
@@ -62,7 +60,7 @@ def detector_cost(name: str, kind: str) -> DetectorCost:
 
     kind: "faster_rcnn" or "mask_rcnn". Raises UserError for a network without maps at strides 4 to 32.
     """
-    with _without_warnings(), torch.device("meta"):
+    with without_warnings(), torch.device("meta"):
         detector = build_model(_config(name, kind))
     norms = [part for part in detector.backbone.bottom_up.modules() if isinstance(part, BatchNorm2d)]
     affine = sum(parameter.numel() for norm in norms for parameter in norm.parameters())
@@ -77,15 +75,3 @@ def _config(name: str, kind: str) -> CfgNode:
     use_backbone(cfg, name)
     cfg.MODEL.DEVICE = "meta"
     return cfg
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """That the weights are random is no news here: nobody trains."""
-    logger = logging.getLogger("rexdet.detectron2")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
