@@ -74,11 +74,14 @@ def mask(network: nn.Module, coupling: Coupling, keep: Keep) -> None:
                 value[_indices(~keep[classes])] = 0
 
 
-def largest_difference(one: nn.Module, other: nn.Module, image: Tensor) -> float:
-    """The largest difference of two networks' outputs in evaluation mode, relative to the largest output."""
+def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
+    """The largest difference of two networks' outputs in evaluation mode, (B, 3, H, W) with B of at least 2.
+
+    It is relative to how far apart the outputs of different images are, so that a classifier's bias hides nothing.
+    """
     with torch.no_grad():
-        first, second = one.eval()(image), other.eval()(image)
-    return float((first - second).abs().max() / first.abs().max())
+        first, second = one.eval()(images), other.eval()(images)
+    return float((first - second).abs().max() / (first - first.mean(0)).abs().max())
 
 
 def _shrunk_layer(tensor: Tensor, name: str, layer: Layer, keep: Keep) -> Tensor:

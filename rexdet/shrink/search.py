@@ -15,16 +15,14 @@ from tqdm import tqdm
 
 from rexdet.errors import UserError
 from rexdet.nets.complexity import Complexity, count
-from rexdet.shrink.coupling import Coupling, trace
 from rexdet.shrink.criteria import CRITERIA, scores
 from rexdet.shrink.data import random_batches
 from rexdet.shrink.emit import genome_keys, largest_difference, mask, shrunk_state
 from rexdet.shrink.hypernet import Hypernetwork
 from rexdet.shrink.threshold import shrink
+from rexdet.shrink.widen import baseline, default_input_size, trace_named, widen
+from rexdet.shrink.widen import costs as costs
 from rexdet.zoo.genome import Genome
-from rexdet.zoo.names import parse
-from rexdet.zoo.open import create_model
-from rexdet.zoo.registry import skeleton
 
 Batch = tuple[Tensor, Tensor]
 MINI_BATCHES = 2
@@ -63,8 +61,8 @@ class SearchResult:
     genome: the widths. model: the network at these widths with the weights that it inherits from the widened one, in
     training mode. keep_ratios: layer -> share of the widened layer's channels that stay. macs, baseline_macs,
     widened_macs: multiply-accumulates of one image. threshold: the lowest score that was kept for its own sake.
-    losses: of the mini-batches. difference: of the masked and the rebuilt network's outputs, relative, in float64 and
-    in float32. seconds: by part of the search.
+    losses: of the mini-batches. difference: of the masked and the rebuilt network's outputs, relative to how far apart
+    those of two images are, in "float64" and "float32". seconds: by part of the search.
     """
 
     genome: Genome
@@ -119,41 +117,33 @@ def search(
     if not 0.0 < ratio <= 1.0:
         raise UserError(f"ratio is {ratio}", fix="give a share of the widened network's cost, above 0 and up to 1")
     size = input_size or default_input_size(network)
-    seconds: dict[str, float] = {}
-    started = time.monotonic()
+    clock = _Clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        baseline = _baseline(network, num_classes)
-        baseline_macs = count(baseline, (1, 3, size, size)).macs
+        baseline_macs = count(baseline(network, num_classes), (1, 3, size, size)).macs
         wide = widen(network, width, num_classes, input_size=size).train()
-        coupling = _trace(network, wide, size)
+        coupling = trace_named(network, wide, size)
         widened_macs = coupling.macs(np.ones(coupling.size, dtype=bool))
-        hypernetwork = Hypernetwork(wide, coupling, embedding_dim=settings.embedding_dim)
-        seconds["widen"] = _since(started)
-
-        started = time.monotonic()
+        hypernetwork = Hypernetwork(wide, coupling, embedding_dim=embedding_dim)
+        clock.lap("widen")
         classes = coupling.layers[-1].out_classes.size
         batches = random_batches(classes, size, seed) if data is None else iter(data)
         gradient, losses = _two_steps(hypernetwork, batches, classes, settings, progress=progress)
-        seconds["two steps"] = _since(started)
-
-        started = time.monotonic()
+        clock.lap("two steps")
         values = scores(criterion, hypernetwork.latent, gradient, seed).double().numpy()
         try:
             found = shrink(coupling, values, int(ratio * widened_macs), remain=remain, linear=linear)
         except UserError as error:
             raise UserError(error.what, where=network, fix=error.fix) from None
-        seconds["threshold"] = _since(started)
-
-        started = time.monotonic()
+        clock.lap("threshold")
         hypernetwork.fill()
-        del hypernetwork
-        keys = genome_keys(wide, coupling)
-        widths = coupling.widths(found.keep)
+        del hypernetwork  # The largest part of the memory.
+        keys, widths = genome_keys(wide, coupling), coupling.widths(found.keep)
         genome = Genome(
             network=network,
             channels={key: widths[path] for path, key in keys.items()},
             provenance={
+                "made_by": "rexdet's own search (tools/search_lwdna.py)",
                 "criterion": criterion,
                 "ratio": ratio,
                 "width": width,
@@ -172,7 +162,7 @@ def search(
         cost = _check_cost(model, found.macs, size)
         mask(wide, coupling, found.keep)
         difference = _differences(wide, model, size)
-        seconds["rebuild"] = _since(started)
+        clock.lap("rebuild")
     full = {layer.path: len(layer.out_classes) for layer in coupling.layers}
     return SearchResult(
         genome=genome,
@@ -186,53 +176,21 @@ def search(
         criterion=criterion,
         losses=losses,
         difference=difference,
-        seconds=seconds,
+        seconds=clock.seconds,
     )
 
 
-def default_input_size(network: str) -> int:
-    """The side of the images that a named network is made for."""
-    return 32 if network.endswith("_cifar") else 224
+class _Clock:
+    """Seconds by part: a lap ends where the next one begins."""
 
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.monotonic()
 
-def widen(network: str, width: float, num_classes: int | None = None, *, input_size: int | None = None) -> nn.Module:
-    """A named network with int(width * channels) in every layer, and random weights.
-
-    Of a convolution in groups, and of what it reads, the width inside a group grows; the number of groups stays.
-    """
-    if not width > 0.0:
-        raise UserError(f"width is {width}", fix="give a positive number; the paper widens by 2")
-    base = _baseline(network, num_classes)
-    coupling = _trace(network, base, input_size or default_input_size(network))
-    keys = genome_keys(base, coupling)
-    channels = {}
-    for layer in coupling.layers:
-        if layer.path in keys:
-            _, counts = np.unique(layer.out_classes, return_counts=True)
-            repeats = int(np.gcd.reduce(counts))
-            channels[keys[layer.path]] = repeats * max(int(len(layer.out_classes) // repeats * width), 1)
-    return Genome(network=network, channels=channels).build(num_classes)
-
-
-def costs(network: str, width: float = 2.0, num_classes: int | None = None) -> tuple[int, int]:
-    """Multiply-accumulates of one image: of the network as it is, and of the widened one."""
-    size = default_input_size(network)
-    shape = (1, 3, size, size)
-    return count(_baseline(network, num_classes), shape).macs, count(widen(network, width, num_classes), shape).macs
-
-
-def _baseline(network: str, num_classes: int | None) -> nn.Module:
-    """The network as it is; only what it costs and how its channels hang together is asked of it."""
-    Genome(network=network, channels={"stem": 1})  # Refuses tags, rules and other packages.
-    # Numbers are left out where that works: torchvision computes RegNet's widths with tensors.
-    return create_model(network, num_classes) if parse(network).package else skeleton(network, num_classes=num_classes)
-
-
-def _trace(network: str, module: nn.Module, size: int) -> Coupling:
-    try:
-        return trace(module, (3, size, size))
-    except UserError as error:
-        raise UserError(error.what, where=network, fix=error.fix) from None
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._started, 3)
+        self._started = now
 
 
 def _two_steps(
@@ -287,11 +245,7 @@ def _check_cost(model: nn.Module, expected: int, size: int) -> Complexity:
 
 
 def _differences(masked: nn.Module, rebuilt: nn.Module, size: int) -> dict[str, float]:
-    image = torch.randn(1, 3, size, size)
-    narrow = largest_difference(masked, rebuilt, image)
-    exact = largest_difference(masked.double(), copy.deepcopy(rebuilt).double(), image.double())
+    images = torch.randn(2, 3, size, size)
+    narrow = largest_difference(masked, rebuilt, images)
+    exact = largest_difference(masked.double(), copy.deepcopy(rebuilt).double(), images.double())
     return {"float32": narrow, "float64": exact}
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)
