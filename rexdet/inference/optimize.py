@@ -41,7 +41,8 @@ def optimize_for_inference(
 ) -> OptimizedNetwork:
     """A faster callable with the outputs of `model` in evaluation mode; weights are copied, the model stays as it is.
 
-    model: a ReXNet classifier or a Backbone (folded), or any other network of one image tensor (not folded).
+    model: a ReXNet or ResNet classifier, or a Backbone of one (folded); or any other network of one image tensor (not
+        folded).
     example: (B, C, H, W) float32 on the model's device. Its size is compiled for first; others work too.
     backend: "eager" (folded norms, aligned widths, in place), "compile" (torch.compile on that form; without a C++
         compiler it falls back to "eager" with a warning), "onnxruntime" or "openvino" (CPU, optional packages).

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from rexdet.inference import fold
-from rexdet.inference.fold import CHANNEL_MULTIPLE, FoldedClassifier, filled_up
+from rexdet.inference.fold import FoldedClassifier
+from rexdet.inference.fold_units import CHANNEL_MULTIPLE, filled_up
 from rexdet.inference.runners import relative_difference
-from rexdet.nets import Backbone, ReXNet
+from rexdet.nets import Backbone, ResNet, ReXNet
 from rexdet.nets.layers import ConvolutionUnit, FrozenBatchNorm2d, fold_norm
 
 MakeNetwork = Callable[..., ReXNet]
@@ -127,3 +128,49 @@ def test_half_precision_folds_in_float32() -> None:
     assert weight.dtype == bias.dtype == torch.float16
     assert torch.isfinite(weight).all()
     assert weight.abs().max() > 50  # 1 / sqrt(1e-5) is 316
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"cardinality": 8, "base_width": 4},
+        {"block": "basic", "base_width": 16},
+        {"stride_in": "1x1", "output_stride": 8},
+        {"norm": "FrozenBN"},
+        {"activation": "softplus"},
+        {"drop_path": 0.3, "dropout": 0.5},
+        {"channels": {"stem": 37, "stages.1.0.unit1": 19, "stages.2.0.unit2": 53}},
+    ],
+)
+def test_resnets_fold_to_the_same_logits_and_features(
+    vary: Callable[[nn.Module], Any], arguments: dict[str, Any]
+) -> None:
+    network = vary(ResNet((1, 2, 1, 1), num_classes=10, **arguments))
+    backbone = Backbone(copy.deepcopy(network), ("res5", "res2", "res4")).eval()
+    x = torch.randn(2, 3, 65, 47)
+    with torch.no_grad():
+        folded = fold(network)
+        assert relative_difference(folded(x), network(x)) < 2e-5
+        expected, ours = backbone(x), fold(backbone)(x)
+    assert not any(isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d) for part in folded.modules())
+    assert list(ours) == list(expected)
+    for name, value in expected.items():
+        assert relative_difference(ours[name], value) < 1e-4, name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"block": "basic", "base_width": 16, "shortcut": "padding"},
+        {"block": "basic", "base_width": 16},
+        {"cardinality": 4, "base_width": 16},  # Its stem has no norm.
+    ],
+)
+def test_small_resnets_fold_too(vary: Callable[[nn.Module], Any], arguments: dict[str, Any]) -> None:
+    network = vary(ResNet((1, 2, 1), stem="cifar", num_classes=10, **arguments))
+    x = torch.randn(2, 3, 33, 32)
+    kept = x.clone()
+    with torch.no_grad():
+        assert relative_difference(fold(network)(x), network(x)) < 2e-5
+    assert torch.equal(x, kept)

@@ -15,7 +15,7 @@ import rexdet.inference.compile as compile_module
 from rexdet.errors import UserError
 from rexdet.inference import optimize_for_inference
 from rexdet.inference.runners import in_pieces, relative_difference
-from rexdet.nets import Backbone, ReXNet
+from rexdet.nets import Backbone, ResNet, ReXNet
 
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
 SIZES = [(1, 3, 97, 65), (5, 3, 64, 64), (2, 3, 48, 40)]
@@ -44,6 +44,18 @@ def test_same_outputs_for_every_size(models: dict[str, nn.Module], kind: str, ba
         if isinstance(expected, dict):
             assert isinstance(ours, dict)
             assert list(ours) == list(expected)
+
+
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime", "openvino"])
+def test_a_resnet_too(vary: Callable[[nn.Module], nn.Module], backend: str) -> None:
+    need(backend)
+    arguments: dict[str, Any] = {"cardinality": 4, "base_width": 8}
+    model = Backbone(vary(ResNet((1, 1, 1, 1), **arguments)), ("res5", "res2")).eval()
+    fast = optimize_for_inference(model, torch.randn(2, 3, 64, 64), backend)
+    assert fast.difference < 1e-4
+    x = torch.randn(1, 3, 97, 65)
+    with torch.no_grad():
+        assert relative_difference(fast(x), model(x)) < 1e-4
 
 
 def test_compiled(make_network: Callable[..., ReXNet]) -> None:
