@@ -69,7 +69,7 @@ def test_every_number_is_that_of_the_checked_copy() -> None:
 
 
 def test_one_altered_cell_is_found() -> None:
-    """asym-siam#4: a repository printed 67.6 for the paper's 67.3, and a user found it."""
+    """Case C91, asym-siam#4: a repository printed 67.6 for the paper's 67.3, and a user found it."""
     copy = read_copy(COPY.read_text(encoding="utf-8"))
     cells = list(published.cells())
     chosen = random.Random(0)

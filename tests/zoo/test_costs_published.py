@@ -63,6 +63,24 @@ def test_the_accuracy_of_a_checkpoint_is_among_the_published_ones(entry: object)
         assert entry.top1_from  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("resnext29_8x64d_cifar", 34.4),
+        ("resnext29_16x64d_cifar", 68.1),
+        ("resnext50_32x4d", 25.0),
+        ("resnext101_32x8d", 88.8),
+        ("resnext101_64x4d", 83.5),
+    ],
+)
+def test_a_resnext_has_its_published_size(name: str, millions: float) -> None:
+    """Case C80, Keras-ResNeXt#6: 89.7M in the place of 34.4M; 32x8d built another network."""
+    (published_size,) = (cell.value for cell in published.cells(name, metric="parameters"))
+    counted = cost_of(name).parameters
+    assert counted == published_size
+    assert counted / 1e6 == pytest.approx(millions, abs=0.1)
+
+
 def test_taps_of_the_cifar_forms_are_three() -> None:
     assert cost_of("resnext29_8x64d_cifar").channels == {"res2": 256, "res3": 512, "res4": 1024}
     assert cost_of("rexnet_1.0").channels == {"res2": 38, "res3": 61, "res4": 128, "res5": 185}
