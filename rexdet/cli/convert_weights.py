@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 
+from rexdet.weights.layouts import layout_names
 from rexdet.weights.save import FORMATS, save_checkpoint
 from rexdet.zoo.open import open_checkpoint
 
-HELP = "convert weights between layouts (ours, the authors', timm's) and formats, keeping where they come from"
+HELP = "convert weights between layouts (ours, the authors', timm's, ...) and formats, keeping where they come from"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="a file of weights, or a published name such as rexnet_1.0@nav_in1k"
     )
-    parser.add_argument("--to", choices=("ours", "authors", "timm"), default="ours", help="layout (default ours)")
+    parser.add_argument("--to", choices=sorted({*layout_names(), "timm"}), default="ours", help="layout (default ours)")
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --output")
     parser.add_argument("--output", required=True, metavar="F", help="the file to write")
     parser.add_argument("--force", action="store_true", help="replace a file that exists")

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Addresses in detectron2's own catalogues: every file behind them holds one of its own networks.
 CATALOGUES = ("detectron2://", "catalog://", "https://dl.fbaipublicfiles.com/detectron2/")
+# Of the layouts of checkpoints: those whose keys are the keys of our networks.
+OWN_LAYOUTS = ("ours", "detectron2")
 
 
 class Start(enum.Enum):
@@ -59,6 +61,9 @@ def open_start(start: Start, settings: BackboneSettings, detector: str = "") -> 
         raise _foreign(detector, error.what, settings) from error
     if checkpoint.kind != "detector":
         raise _foreign(detector, f"holds a {checkpoint.kind} alone", settings, weights=detector)
+    if checkpoint.layout not in OWN_LAYOUTS:
+        # detectron2 would go on with random weights where it finds other keys than the model's.
+        raise _foreign(detector, f"holds a detector over a network in {checkpoint.layout} layout", settings)
     return checkpoint
 
 

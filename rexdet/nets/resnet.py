@@ -21,6 +21,7 @@ from rexdet.nets.widths import take_widths
 BLOCKS = ("bottleneck", "basic")
 STEMS = ("imagenet", "cifar")
 SHORTCUTS = ("projection", "padding")
+# The first one is the default.
 STRIDE_PLACES = ("3x3", "1x1")
 BOTTLENECK_STAGE_CHANNELS = 256
 BOTTLENECK_STEM_CHANNELS = 64
@@ -218,6 +219,17 @@ class ResNet(nn.Module):
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
         """(B, in_channels, H, W) -> every feature map that `features` names."""
         return run_steps(self, self.steps, x, self.features)[1]
+
+
+def stride_place(network: nn.Module) -> str | None:
+    """Which convolution of a ResNet's bottlenecks has the stride, "3x3" or "1x1"; None where no bottleneck has one.
+
+    network: a ResNet, a backbone of one, or anything around them.
+    """
+    for block in network.modules():
+        if isinstance(block, ResidualBlock) and block.stride > 1 and block.unit3 is not None:
+            return "1x1" if block.unit1.conv.stride[0] > 1 else "3x3"
+    return None
 
 
 def rule_channels(

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from rexdet.errors import UserError
+from rexdet.nets.resnet import STRIDE_PLACES
 from rexdet.weights.formats import read_file
 from rexdet.weights.pixels import IMAGENET, Preprocessing, read_pixels, read_sidecar
+from rexdet.weights.resnet_shapes import ResNetShape
 from rexdet.weights.sanity import refuse_broken_numbers
 from rexdet.weights.shapes import NetworkShape, read_shape
 from rexdet.weights.unwrap import Unwrapped, unwrap
@@ -32,10 +34,13 @@ class Checkpoint:
     overrides: arguments beside the name with which that network is built ({"depth": 2.0}).
     sha256: of the file; of a bare state dict, of its tensors (`hash_tensors`).
     origin_sha256: the file that this one was converted from; otherwise the same as sha256. Tables are keyed by it.
-    layout: "ours", "authors", "timm" or "detectron2". kind: "backbone", "classifier" or "detector".
+    layout: whose keys the file has ("ours", "timm", "torchvision", "caffe2", ...); "detectron2" for a backbone in our
+        keys inside a detectron2 detector. kind: "backbone", "classifier" or "detector".
     pixels_known_by: "sha", "metadata", "user" or "assumed".
     licence: of the weights, None where unknown. source: the path, name@tag, or "a state dict".
     shape: the network's hyper-parameters. container: the kind of file.
+    stride_in: where the bottlenecks of a ResNet have their stride, "3x3" or "1x1", as far as layout or metadata tell;
+        no tensor does. Where it is not the network's default it is among `overrides`, too.
     prefix: what stood before each key. part: where in the file the network lay (`part=` chooses another).
     other_parts: further networks in the file. ignored: what else it holds.
     extra: keys beside the network's own under the same prefix. head_extra: those of a classifier in another form.
@@ -53,6 +58,7 @@ class Checkpoint:
     origin_sha256: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     container: str = "memory"
+    stride_in: str | None = None
     prefix: str = ""
     part: str = ""
     other_parts: tuple[str, ...] = ()
@@ -79,6 +85,7 @@ class Checkpoint:
         facts: dict[str, Any] = {
             "network": self.network,
             "overrides": dict(self.overrides),
+            **({"stride_in": self.stride_in} if self.stride_in else {}),
             "origin_sha256": self.origin_sha256,
             "licence": self.licence,
             "source": self.source,
@@ -90,11 +97,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class KnownFile:
-    """What is known of a published file by its SHA-256."""
+    """What is known of a published file by its SHA-256.
+
+    overrides: arguments with which its network is built and which no tensor tells.
+    """
 
     name: str
     pixels: Preprocessing
     licence: str | None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def hash_file(path: Path) -> str:
@@ -151,8 +162,15 @@ def read_checkpoint(
         written = _written_in_metadata(content.metadata, where) if content.metadata else _written_in(value)
     unwrapped = unwrap(_without_metadata(value), where, part)
     match = unwrapped.found.match
+    if foreign := match.layout.foreign(match.extra):
+        raise UserError(
+            f"holds a network with {foreign}, which rexdet's networks do not have",
+            where=where,
+            fix="build it as timm:NAME or torchvision:NAME",
+        )
+    theirs = match.tensors(unwrapped.found.tensors)
     try:
-        state = match.to_ours(unwrapped.found.tensors)
+        state = match.layout.to_ours(theirs)
     except ValueError as error:
         raise UserError(f"keys of {match.layout.title} that contradict each other: {error}", where=where) from error
     # Copies: a file may be overwritten while it is mapped into memory, and a caller may go on training its tensors.
@@ -161,14 +179,16 @@ def read_checkpoint(
 
     sha256 = hash_tensors(state) if path is None else hash_file(path)
     published = known(sha256, path)
-    found_pixels, known_by = _settle_pixels(published, written, path, pixels, where)
+    assumed = match.layout.pixels(theirs)
+    found_pixels, known_by = _settle_pixels(published, written, path, pixels, where, assumed)
     shape = read_shape(state)
     named = name_of(state)
+    stride_in = _stride_in(shape, match.layout.stride_in(theirs), written, published)
     heads = tuple(key for key in match.extra if key[len(match.prefix) :].startswith(match.layout.head_keys))
     elsewhere = {key for found in unwrapped.others for key in (*found.match.keys, *found.match.extra)}
     return Checkpoint(
         network=named[0] if named else None,
-        overrides=named[1] if named else {},
+        overrides=_with_stride(named[1], stride_in) if named else {},
         sha256=sha256,
         origin_sha256=str(written.get("origin_sha256") or sha256),
         layout="detectron2" if _is_detectron2(unwrapped) else match.layout.name,
@@ -179,10 +199,11 @@ def read_checkpoint(
         kind=_kind(unwrapped, shape),
         shape=shape,
         container=container,
+        stride_in=stride_in,
         prefix=match.prefix,
         part=unwrapped.found.part,
         other_parts=tuple(found.part for found in unwrapped.others),
-        ignored=unwrapped.ignored,
+        ignored=(*unwrapped.ignored, *match.left_out),
         extra=tuple(key for key in match.extra if key not in heads and key not in elsewhere),
         head_extra=heads,
         tensors=state,
@@ -192,7 +213,16 @@ def read_checkpoint(
 def with_known_pixels(checkpoint: Checkpoint, known: KnownFile, word: Any = None) -> Checkpoint:
     """The checkpoint with what is published about it, for a file whose hash was trusted on first use."""
     settled, known_by = _settle_pixels(known, {}, None, word, checkpoint.source)
-    return replace(checkpoint, pixels=settled, pixels_known_by=known_by, licence=known.licence, source=known.name)
+    stride_in = _stride_in(checkpoint.shape, checkpoint.stride_in, {}, known)
+    return replace(
+        checkpoint,
+        pixels=settled,
+        pixels_known_by=known_by,
+        licence=known.licence,
+        source=known.name,
+        stride_in=stride_in,
+        overrides=_with_stride(checkpoint.overrides, stride_in),
+    )
 
 
 def with_word_on_pixels(checkpoint: Checkpoint, word: Any) -> Checkpoint:
@@ -209,8 +239,29 @@ def with_word_on_pixels(checkpoint: Checkpoint, word: Any) -> Checkpoint:
     return checkpoint
 
 
+def _stride_in(
+    shape: NetworkShape, told: str | None, written: Mapping[str, Any], published: KnownFile | None
+) -> str | None:
+    """Where the stride stands: by what is published, by the file's metadata, or as its layout tells."""
+    if not isinstance(shape, ResNetShape) or shape.block != "bottleneck":
+        return None
+    by_publisher = published.overrides.get("stride_in") if published else None
+    return by_publisher or _text_or_none(written.get("stride_in")) or told
+
+
+def _with_stride(overrides: Mapping[str, Any], stride_in: str | None) -> dict[str, Any]:
+    """The overrides with the place of the stride, where it is not the network's own."""
+    rest = {key: value for key, value in overrides.items() if key != "stride_in"}
+    return {**rest, "stride_in": stride_in} if stride_in not in (None, STRIDE_PLACES[0]) else rest
+
+
 def _settle_pixels(
-    published: KnownFile | None, written: Mapping[str, Any], path: Path | None, word: Any, where: str
+    published: KnownFile | None,
+    written: Mapping[str, Any],
+    path: Path | None,
+    word: Any,
+    where: str,
+    assumed: Preprocessing = IMAGENET,
 ) -> tuple[Preprocessing, str]:
     """The pixels and how they are known: by SHA-256, by metadata or sidecar, by the user, or assumed; in this order."""
     said = None if word is None or word == "" else read_pixels(word)
@@ -222,7 +273,7 @@ def _settle_pixels(
     elif path is not None and (beside := read_sidecar(path)) is not None:
         known, known_by, witness = beside, "metadata", "the .pixels.yaml beside it"
     if known is None:
-        return (said, "user") if said is not None else (IMAGENET, "assumed")
+        return (said, "user") if said is not None else (assumed, "assumed")
     if said is not None and not said.same_values(known):
         raise UserError(
             f"pixels: you say {said}; {witness} says {known}", where=where, fix="leave your word out, or mend the other"

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
+from rexdet.nets.resnet import stride_place
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.layouts import LAYOUTS, find_networks
+from rexdet.weights.resnet_shapes import ResNetShape
 from rexdet.weights.sanity import suspicions
+from rexdet.weights.shape_base import differ, in_words
 from rexdet.weights.shapes import CLASSIFIER_KEYS, first_difference, read_shape
 
 HEADS = ("auto", "keep", "reset")
@@ -57,8 +60,8 @@ class LoadReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing is missing, nothing unexpected, nothing of another shape."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        """Nothing is missing, nothing unexpected, nothing of another shape, and both compute the same."""
+        return not (self.missing or self.unexpected or self.mismatched or self.difference)
 
     def text(self) -> str:
         """The report for a person: the network, the head, what was left out, and what is wrong, a line each."""
@@ -133,7 +136,7 @@ def fill(
         raise UserError(f"head is {head!r}", where="load_weights", fix=f"one of {', '.join(HEADS)}")
     target = _bare(model).state_dict()
     _check_model(target)
-    plan = _compare(target, checkpoint, head, name_of)
+    plan = _compare(target, checkpoint, head, name_of, stride_place(model))
     if strict:
         plan.report.raise_if_wrong()
     with torch.no_grad():
@@ -150,7 +153,7 @@ def compare(model: nn.Module, checkpoint: Checkpoint, head: str = "auto", name_o
     """The report that `fill` would give, without changing the model; it may live on the meta device."""
     target = _bare(model).state_dict()
     _check_model(target)
-    return _compare(target, checkpoint, head, name_of).report
+    return _compare(target, checkpoint, head, name_of, stride_place(model)).report
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,9 @@ class _Plan:
     copies: Mapping[str, Tensor]
 
 
-def _compare(target: Mapping[str, Tensor], checkpoint: Checkpoint, head: str, name_of: NameOf) -> _Plan:
+def _compare(
+    target: Mapping[str, Tensor], checkpoint: Checkpoint, head: str, name_of: NameOf, stride_in: str | None
+) -> _Plan:
     state = checkpoint.tensors
     classifier = [key for key in target if _is_classifier(key)]
     in_file = [key for key in state if _is_classifier(key)]
@@ -186,6 +191,8 @@ def _compare(target: Mapping[str, Tensor], checkpoint: Checkpoint, head: str, na
     own = read_shape(target)
     trouble = missing or unexpected or mismatched
     difference = first_difference(checkpoint.shape, own) if trouble else ""
+    if not trouble and differ(checkpoint.stride_in, stride_in):
+        difference = in_words("stride_in", checkpoint.stride_in, stride_in)
     fitting = [key for key in wanted if key in state and state[key].shape == target[key].shape]
     counters = [key for key in target if key.endswith(_COUNTER) and key in state]
     report = LoadReport(
@@ -206,7 +213,7 @@ def _compare(target: Mapping[str, Tensor], checkpoint: Checkpoint, head: str, na
         part=checkpoint.part,
         other_parts=checkpoint.other_parts,
         ignored=checkpoint.ignored,
-        warnings=suspicions(state),
+        warnings=(*suspicions(state), *_doubts(checkpoint)),
     )
     return _Plan(report, {key: state[key] for key in (*fitting, *counters)})
 
@@ -226,12 +233,27 @@ def _head_fate(
     return "reset", f"head reset because classes {theirs} -> {classes} (expected)"
 
 
+def _doubts(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What cannot be told from a file and changes what is computed."""
+    shape = checkpoint.shape
+    is_open = isinstance(shape, ResNetShape) and shape.block == "bottleneck" and checkpoint.stride_in is None
+    if not is_open or checkpoint.layout != "detectron2_resnet":
+        return ()
+    words = (
+        'no tensor tells where its stride stands: detectron2\'s own R-50 and R-101 have stride_in="1x1", '
+        'and where nothing is said rexdet builds stride_in="3x3"'
+    )
+    return (words,)
+
+
 def _advice(
     checkpoint: Checkpoint,
     difference: str,
     missing: tuple[str, ...],
     model: tuple[str, dict[str, Any]] | None,
 ) -> str:
+    if difference.startswith("stride_in "):
+        return f'build the model with stride_in="{checkpoint.stride_in}"'
     if difference.startswith("norm "):
         return f'build the model with norm="{"BN" if checkpoint.shape.norm == "batch" else "GN"}"'
     if difference and checkpoint.network:
@@ -271,7 +293,7 @@ def _bare(model: nn.Module) -> nn.Module:
 def _check_model(target: Mapping[str, Tensor]) -> None:
     keys = tuple(target)
     ours = [layout.keys for layout in LAYOUTS if layout.name == "ours"]
-    matches = [match for match in find_networks(keys) if match.layout.name == "ours"]
+    matches = [match for match in find_networks(target) if match.layout.name == "ours"]
     nested = [match.prefix.rstrip(".") for match in matches if match.prefix]
     if nested:
         raise UserError(

@@ -51,7 +51,7 @@ class ResNetShape(NetworkShape):
             ("cardinality", self.cardinality, model.cardinality),
             *self._depths_beside(model),
             ("stem channels", self.channels.get("stem"), model.channels.get("stem")),
-            ("norm behind the stem", _there(self.stem_norm), _there(model.stem_norm)),
+            ("stem norm", _there(self.stem_norm), _there(model.stem_norm)),
             ("base width", self.base_width, model.base_width),
             *self._shortcuts_beside(model),
         ):

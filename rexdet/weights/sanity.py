@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rexdet.errors import UserError
+from rexdet.weights.detectron_layouts import has_folded_norms
 
 
 def refuse_broken_numbers(state: Mapping[str, Tensor], where: str) -> None:
@@ -40,4 +41,6 @@ def suspicions(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     untouched = means and not any(bool(mean.any()) for mean in means)
     if untouched and all(bool((variance == 1).all()) for variance in variances):
         found.append("every norm's running mean is 0 and variance 1: statistics that no training has touched")
+    if has_folded_norms(state):
+        found.append("its norms are folded into scale and shift: right under norm FrozenBN, wrong under BN that trains")
     return tuple(found)

@@ -24,7 +24,8 @@ def save_checkpoint(
 ) -> int:
     """Write `checkpoint` to `path`; returns the number of tensors.
 
-    layout: "ours", "authors" or "timm". format: "safetensors", "pth", or None for what the path's ending says.
+    layout: one that the network's family has (rexdet.weights.layouts). format: "safetensors", "pth", or None for what
+    the path's ending says.
     Origin SHA-256, network, licence and (where known) pixels go along: in safetensors metadata, or beside the weights
     (`state_dict`) under "rexdet" in a .pth. The file appears whole or not at all, after it was read back equal.
 
@@ -36,8 +37,9 @@ def save_checkpoint(
     if path.exists() and not force:
         raise UserError("exists already", where=str(path), fix="choose another --output, or --force")
     try:
-        tensors = layout_by_name(layout).from_ours(checkpoint.tensors)
-    except (ValueError, KeyError) as error:
+        family = checkpoint.shape.family.lower()
+        tensors = layout_by_name(layout, family).from_ours(checkpoint.tensors)
+    except ValueError as error:
         raise UserError(f"cannot be written in {layout} layout: {error}", where=checkpoint.source) from error
     solid = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     try:

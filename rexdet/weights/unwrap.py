@@ -78,9 +78,7 @@ def unwrap(value: Any, where: str, part: str = "") -> Unwrapped:
         )
     states = dict(_states("", value, 0))
     networks = [
-        Found(container, match, tensors)
-        for container, tensors in states.items()
-        for match in find_networks(tuple(tensors))
+        Found(container, match, tensors) for container, tensors in states.items() for match in find_networks(tensors)
     ]
     if not networks:
         raise UserError(

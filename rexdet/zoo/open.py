@@ -16,11 +16,13 @@ from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo import published
 from rexdet.zoo.external import create_external_backbone, create_external_model, fetch_external
 from rexdet.zoo.names import Name, parse, take_rule
-from rexdet.zoo.registry import identify, resolve, skeleton
+from rexdet.zoo.registry import NetworkSpec, identify, resolve, skeleton
 
 Source = str | Path | Mapping[str, Any] | Checkpoint
 Pixels = str | Path | Mapping[str, Any] | Preprocessing | None
 
+# What a network of one name may be trained with either way, and a checkpoint tells.
+FROM_THE_WEIGHTS = ("stride_in", "stem_norm")
 _ENDINGS = (".pth", ".pt", ".th", ".tar", ".pkl", ".safetensors", ".bin", ".ckpt")
 
 
@@ -138,7 +140,8 @@ def create_model(
     checkpoint = _checkpoint_for(parsed, weights)
     if num_classes is None and checkpoint is not None:
         num_classes = checkpoint.shape.classes
-    model = resolve(parsed.network).build(num_classes, **overrides)
+    spec = resolve(parsed.network)
+    model = spec.build(num_classes, **{**_told_by(checkpoint, spec), **overrides})
     if checkpoint is not None:
         fill(model, checkpoint, name_of=identify)
     return model
@@ -182,7 +185,12 @@ def create_backbone(
         )
     checkpoint = _checkpoint_for(parsed, weights)
     backbone = build_backbone(
-        parsed.network, out_features, norm, freeze_at, activation_checkpointing=activation_checkpointing, **overrides
+        parsed.network,
+        out_features,
+        norm,
+        freeze_at,
+        activation_checkpointing=activation_checkpointing,
+        **{**_told_by(checkpoint, resolve(parsed.network)), **overrides},
     )
     if checkpoint is not None:
         fill(backbone, checkpoint, name_of=identify)
@@ -208,6 +216,12 @@ def build_backbone(
         )
     except ValueError as error:
         raise UserError(str(error), where=network) from error
+
+
+def _told_by(checkpoint: Checkpoint | None, spec: NetworkSpec) -> dict[str, Any]:
+    """Arguments of a network that come from its weights, without being said: no width nor depth is among them."""
+    told = checkpoint.overrides if checkpoint is not None else {}
+    return {key: told[key] for key in FROM_THE_WEIGHTS if key in told and spec.takes(key)}
 
 
 def _external_file(name: Name, weights: Source | None) -> Path | None:

@@ -51,6 +51,10 @@ class NetworkSpec:
             raise UserError(str(error), where=self.name) from error
         return with_rule(network, self.rule, self.name)
 
+    def takes(self, argument: str) -> bool:
+        """The network has this argument, and its name leaves it free."""
+        return argument in inspect.signature(self.constructor).parameters and argument not in self.arguments
+
     def _check_override(self, key: str, value: Any) -> None:
         parameters = inspect.signature(self.constructor).parameters
         if key in self.arguments:

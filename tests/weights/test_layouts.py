@@ -85,7 +85,7 @@ def test_ours_to_theirs_and_back_is_bit_identical(
             layout_by_name(layout).from_ours(state)
         return
     theirs = layout_by_name(layout).from_ours(state)
-    matches = find_networks(tuple(theirs))
+    matches = find_networks(theirs)
     assert [(match.layout.name, match.prefix, match.extra) for match in matches] == [(layout, "", ())]
     back = matches[0].to_ours(theirs)
     assert list(back) == list(state)
