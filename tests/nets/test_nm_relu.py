@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rexdet.inference.runners import relative_difference
 from rexdet.nets import Backbone, ResNet, ReXNet
 from rexdet.nets.complexity import count
 from rexdet.nets.nm_relu import NmReport, apply_nm_rule, parse_ratio
+from rexdet.zoo.registry import skeleton
 
 # torch's operators below every module and function. Gates are activations of another kind (sigmoid): not counted.
 ACTIVATIONS = ("relu", "relu_", "hardtanh", "hardtanh_", "silu", "silu_", "leaky_relu", "leaky_relu_")
@@ -455,3 +457,21 @@ def test_the_onnx_file_has_as_many_activations() -> None:
     model = onnx.load_from_string(onnx_bytes(varied(report.network), torch.randn(1, 3, 64, 64)))
     ran = Counter(node.op_type for node in model.graph.node)
     assert (ran["Conv"], ran["Relu"]) == (report.convolutions, len(report.kept))
+
+
+def test_the_documented_counts_are_those_of_the_rule(repository: Path) -> None:
+    lines = (repository / "docs" / "nm-relu.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    head, *networks = rows
+    ratios = head[3:]
+    assert ratios == ["2:1", "3:2", "4:3", "3:1"]
+    assert len(networks) == 9
+    for name, *counts in networks:
+        package, _, base = name.rpartition(":")
+        found = []
+        for ratio in ratios:
+            with torch.device("meta"):
+                report = apply_nm_rule(torchvision_network(base)() if package else skeleton(base), ratio)
+            found.append(str(len(report.removed)))
+        total = len(report.removed) + len(report.kept)
+        assert counts == [str(report.convolutions), str(total), *found], name
