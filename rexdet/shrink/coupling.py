@@ -113,7 +113,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> Coupling:
 
     Raises UserError for a network that executes an operator on channels which is not known here.
     """
-    shadow = copy.deepcopy(network).to("meta").eval()
+    shadow = copy.deepcopy(network).to("meta", torch.float32).eval()
     tracer = _Tracer(shadow)
     image = torch.empty((1, *input_shape), device="meta")
     tracer.label(image, tracer.classes.fixed(input_shape[0]))

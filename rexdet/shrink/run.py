@@ -47,7 +47,7 @@ def run_search(job: SearchJob) -> SearchResult:
     Raises UserError as `search` does, for data that cannot be read, and for a folder that holds results already.
     """
     check_folder(job.output)
-    size = job.input_size or default_input_size(job.network)
+    size = default_input_size(job.network) if job.input_size is None else job.input_size
     if job.seed < 0:
         raise UserError(f"--seed is {job.seed}", fix="give a whole number from 0 on")
     job.settings.check()

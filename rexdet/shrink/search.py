@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,7 @@ from rexdet.shrink.criteria import CRITERIA, scores
 from rexdet.shrink.data import random_batches
 from rexdet.shrink.emit import genome_keys, largest_difference, mask, shrunk_state
 from rexdet.shrink.hypernet import Hypernetwork
-from rexdet.shrink.threshold import shrink
+from rexdet.shrink.threshold import check_target, shrink
 from rexdet.shrink.widen import baseline, default_input_size, trace_named, widen
 from rexdet.shrink.widen import costs as costs
 from rexdet.zoo.genome import Genome
@@ -116,7 +117,9 @@ def search(
         raise UserError(f"there is no criterion {criterion!r}", fix=f"give {', '.join(CRITERIA)}")
     if not 0.0 < ratio <= 1.0:
         raise UserError(f"ratio is {ratio}", fix="give a share of the widened network's cost, above 0 and up to 1")
-    size = input_size or default_input_size(network)
+    size = default_input_size(network) if input_size is None else input_size
+    if size < 1:
+        raise UserError(f"input size is {size}", fix="give the side of an image in pixels")
     clock = _Clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -124,6 +127,9 @@ def search(
         wide = widen(network, width, num_classes, input_size=size).train()
         coupling = trace_named(network, wide, size)
         widened_macs = coupling.macs(np.ones(coupling.size, dtype=bool))
+        target, shares = int(ratio * widened_macs), {"remain": remain, "linear": linear}
+        with _in_network(network):
+            check_target(coupling, target, **shares)
         hypernetwork = Hypernetwork(wide, coupling, embedding_dim=embedding_dim)
         clock.lap("widen")
         classes = coupling.layers[-1].out_classes.size
@@ -131,10 +137,8 @@ def search(
         gradient, losses = _two_steps(hypernetwork, batches, classes, settings, progress=progress)
         clock.lap("two steps")
         values = scores(criterion, hypernetwork.latent, gradient, seed).double().numpy()
-        try:
-            found = shrink(coupling, values, int(ratio * widened_macs), remain=remain, linear=linear)
-        except UserError as error:
-            raise UserError(error.what, where=network, fix=error.fix) from None
+        with _in_network(network):
+            found = shrink(coupling, values, target, **shares)
         clock.lap("threshold")
         hypernetwork.fill()
         del hypernetwork  # The largest part of the memory.
@@ -149,8 +153,7 @@ def search(
                 "width": width,
                 "seed": seed,
                 "data": "random" if data is None else "given",
-                "remain": remain,
-                "linear": linear,
+                **shares,
                 "input_size": size,
                 "macs": found.macs,
                 "baseline_macs": baseline_macs,
@@ -178,6 +181,15 @@ def search(
         difference=difference,
         seconds=clock.seconds,
     )
+
+
+@contextmanager
+def _in_network(name: str) -> Iterator[None]:
+    """What is complained of inside is told with the network's name."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.what, where=name, fix=error.fix) from None
 
 
 class _Clock:

@@ -68,6 +68,11 @@ def protected(coupling: Coupling, scores: NDArray[np.float64], *, remain: float,
     return keep
 
 
+def check_target(coupling: Coupling, target: int, *, remain: float, linear: float) -> None:
+    """Raise the UserError of `shrink` where the floors alone cost more than `target`; no scores are needed for it."""
+    _check_cost(coupling.macs(protected(coupling, np.zeros(coupling.size), remain=remain, linear=linear)), target)
+
+
 def shrink(
     coupling: Coupling, scores: NDArray[np.float64], target: int, *, remain: float = 0.4, linear: float = 0.45
 ) -> Shrinkage:
@@ -78,12 +83,7 @@ def shrink(
     if not np.isfinite(scores).all():
         raise UserError("scores are not finite: the two steps have diverged", fix="choose a lower learning rate")
     least = protected(coupling, scores, remain=remain, linear=linear)
-    cost_of_floors = coupling.macs(least)
-    if cost_of_floors > target:
-        raise UserError(
-            f"the floors alone cost {cost_of_floors / 1e6:.1f} million MACs, more than the {target / 1e6:.1f} wanted",
-            fix="choose a higher ratio, or lower floors",
-        )
+    _check_cost(coupling.macs(least), target)
     # From "the floors alone" down to "all": each candidate keeps at least what the one before keeps.
     candidates = np.concatenate([[np.inf], np.unique(scores[~least])[::-1]])
     low, high = 0, len(candidates) - 1
@@ -95,3 +95,11 @@ def shrink(
             high = middle - 1
     keep = least | (scores >= candidates[low])
     return Shrinkage(keep, float(candidates[low]), coupling.macs(keep))
+
+
+def _check_cost(floors_alone: int, target: int) -> None:
+    if floors_alone > target:
+        raise UserError(
+            f"the floors alone cost {floors_alone / 1e6:.1f} million MACs, more than the {target / 1e6:.1f} wanted",
+            fix="choose a higher ratio, or lower floors",
+        )

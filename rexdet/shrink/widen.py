@@ -28,7 +28,7 @@ def widen(network: str, width: float, num_classes: int | None = None, *, input_s
     if not width > 0.0:
         raise UserError(f"width is {width}", fix="give a positive number; the paper widens by 2")
     base = baseline(network, num_classes)
-    coupling = trace_named(network, base, input_size or default_input_size(network))
+    coupling = trace_named(network, base, default_input_size(network) if input_size is None else input_size)
     keys = genome_keys(base, coupling)
     channels = {}
     for layer in coupling.layers:
@@ -48,7 +48,7 @@ def costs(network: str, width: float = 2.0, num_classes: int | None = None) -> t
 
 def baseline(network: str, num_classes: int | None) -> nn.Module:
     """The network as it is; only what it costs and how its channels hang together is asked of it."""
-    Genome(network=network, channels={"stem": 1})  # Refuses tags, rules and other packages.
+    Genome(network=network, channels={"stem": 1})  # Refuses a tag, a rule and other packages.
     # Numbers are left out where that works: torchvision computes RegNet's widths with tensors.
     return create_model(network, num_classes) if parse(network).package else skeleton(network, num_classes=num_classes)
 

@@ -39,7 +39,8 @@ class Genome(BaseModel):
     """Layer-wise widths of a network.
 
     network: name of the base network, without tag, genome or N:M rule. channels: path of a layer -> output channels.
-    provenance: where the widths come from, in plain values. Raises pydantic's ValidationError for other fields.
+    provenance: where the widths come from, in plain values. Raises pydantic's ValidationError for other fields, and
+    UserError for a name that has no such widths.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +55,11 @@ class Genome(BaseModel):
     def _check_network(cls, text: str) -> str:
         name = parse(text)
         if name.tag or name.rule or name.base.startswith(GENOME_PREFIX) or name.package not in ("", "torchvision"):
-            raise ValueError("must be one of our networks or torchvision's, without a tag, a rule or a genome")
+            raise UserError(
+                "layer-wise widths are for one of our networks or torchvision's, without a tag, a rule or a genome",
+                where=text,
+                fix="write e.g. resnet50 or torchvision:mobilenet_v2",
+            )
         return text
 
     def build(self, num_classes: int | None = None, **overrides: Any) -> nn.Module:
@@ -98,7 +103,7 @@ def read_genome(path: str | Path) -> Genome:
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"not a genome: {place}: {first['msg']} (got {first['input']!r})", where) from None
     except UserError as error:
-        raise UserError(f"not a genome: network: {error}", where) from None
+        raise UserError(f"network: {error}", where) from None
 
 
 def write_genome(path: str | Path, genome: Genome) -> None:
