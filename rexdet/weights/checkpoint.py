@@ -15,6 +15,7 @@ from torch import Tensor
 from rexdet.errors import UserError
 from rexdet.nets.resnet import STRIDE_PLACES
 from rexdet.weights.formats import read_file
+from rexdet.weights.layouts import Match, find_networks
 from rexdet.weights.pixels import IMAGENET, Preprocessing, read_pixels, read_sidecar
 from rexdet.weights.resnet_shapes import ResNetShape
 from rexdet.weights.sanity import refuse_broken_numbers
@@ -140,12 +141,15 @@ def read_checkpoint(
     known: Callable[[str, Path | None], KnownFile | None] = lambda sha256, path: None,
     name_of: Callable[[Mapping[str, Tensor]], tuple[str, dict[str, Any]] | None] = lambda state: None,
     name: str = "",
+    find: Callable[[Mapping[str, Tensor]], list[Match]] = find_networks,
+    shape_of: Callable[[Mapping[str, Tensor]], NetworkShape] = read_shape,
 ) -> Checkpoint:
     """Open a file or a dictionary of weights.
 
     pixels: the user's word, see `read_pixels`. part: which network in the file ("" chooses, see `unwrap`).
     known: what is published under a SHA-256. name_of: the zoo name that fits a state in our layout.
     name: what the checkpoint is called where it has a better name than its path.
+    find, shape_of: what counts as a network, and its hyper-parameters; for networks that are not of our families.
 
     Raises UserError in one line for anything that is not a whole, sound checkpoint of one of our networks, and for a
     word about pixels that contradicts what is known.
@@ -160,7 +164,7 @@ def read_checkpoint(
         content = read_file(path)
         value, container = content.value, content.container
         written = _written_in_metadata(content.metadata, where) if content.metadata else _written_in(value)
-    unwrapped = unwrap(_without_metadata(value), where, part)
+    unwrapped = unwrap(_without_metadata(value), where, part, find)
     match = unwrapped.found.match
     if foreign := match.layout.foreign(match.extra):
         raise UserError(
@@ -181,7 +185,7 @@ def read_checkpoint(
     published = known(sha256, path)
     assumed = match.layout.pixels(theirs)
     found_pixels, known_by = _settle_pixels(published, written, path, pixels, where, assumed)
-    shape = read_shape(state)
+    shape = shape_of(state)
     named = name_of(state)
     stride_in = _stride_in(shape, match.layout.stride_in(theirs), written, published)
     heads = tuple(key for key in match.extra if key[len(match.prefix) :].startswith(match.layout.head_keys))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +65,13 @@ class Unwrapped:
     ignored: tuple[str, ...]
 
 
-def unwrap(value: Any, where: str, part: str = "") -> Unwrapped:
+def unwrap(
+    value: Any, where: str, part: str = "", find: Callable[[Mapping[str, Tensor]], list[Match]] = find_networks
+) -> Unwrapped:
     """Choose the network in `value` (what a file or the caller holds).
 
     part: which one, as `Found.part` says; "" chooses: averaged weights (EMA) before raw ones where they are complete,
-    the query encoder of a pair.
+    the query encoder of a pair. find: what counts as a network among the tensors of one dictionary.
     Raises UserError where there is none, where the choice is not clear, or for a `part` that the file does not have.
     """
     if not isinstance(value, Mapping):
@@ -77,9 +79,7 @@ def unwrap(value: Any, where: str, part: str = "") -> Unwrapped:
             f"holds a {type(value).__name__}, not a dictionary of tensors", where=where, fix="save model.state_dict()"
         )
     states = dict(_states("", value, 0))
-    networks = [
-        Found(container, match, tensors) for container, tensors in states.items() for match in find_networks(tensors)
-    ]
+    networks = [Found(container, match, tensors) for container, tensors in states.items() for match in find(tensors)]
     if not networks:
         raise UserError(
             _what_is_seen(value, states), where=where, fix="rexdet's networks are listed by `rexdet models`"
