@@ -89,10 +89,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """calls: in the order of execution. sizes: elements of each value, before it was expanded."""
+    """calls: in the order of execution. sizes: elements of each value, before it was expanded.
+
+    example: what `record` was given.
+    """
 
     calls: tuple[Call, ...]
     sizes: tuple[int, ...]
+    example: Tensor | None
 
     def activations(self) -> list[ActivationCall]:
         """Every activation, in the order of execution; one that runs several times is there once."""
@@ -222,7 +226,7 @@ def record(network: nn.Module, example: Tensor | None = None) -> Recording:
         given = "an image without data (give an example)" if example is None else "the example"
         reason = " ".join(str(error).split())[:200] or repr(error)
         raise ValueError(f"the network does not run on {given}, {tuple(image.shape)}: {reason}") from error
-    return Recording(tuple(recorder.calls), tuple(recorder.sizes))
+    return Recording(tuple(recorder.calls), tuple(recorder.sizes), example)
 
 
 def _image(network: nn.Module) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
-from rexdet.nets.executed import ACTIVATION_MODULES, ACTIVATIONS, ActivationCall, Recording
+from rexdet.nets.executed import ACTIVATION_MODULES, ACTIVATIONS, PRODUCTS, SUMS, ActivationCall, Recording, record
 
 # Functions that take nothing but a map, as modules.
 _FUNCTIONS: dict[str, type[nn.Module]] = {
@@ -83,30 +83,57 @@ def replace_activations(
     calls: some of those that were recorded of this network. Returns the network, or what stands for it where its own
     forward had to be rewritten; modules and parameters are taken over.
 
-    Raises ValueError where a call cannot be told from others or has parameters of its own; the network is then as it
-    was.
+    Raises ValueError where a call cannot be told from others or has parameters of its own, and where the result does
+    not execute what it should; the network is then as it was.
     """
+    if not calls:
+        return network
     _check_calls(network, recording, calls)
     swaps: list[tuple[nn.Module, str, nn.Module]] = []
     graphs: dict[str, tuple[fx.Graph, dict[str, nn.Module]]] = {}
     for path in dict.fromkeys(call.caller for call in calls):
         caller = network.get_submodule(path)
-        of_caller = sorted(
-            (call for call in recording.activations() if call.caller == path), key=lambda call: call.turn
-        )
-        of_caller.sort(key=lambda call: call.turn)
-        due = [call for call in of_caller if call in calls]
-        names = {call: _own_name(caller, call) for call in of_caller}
-        kept_names = {names[call] for call in of_caller if call not in due}
+        executed = sorted((call for call in recording.activations() if call.caller == path), key=lambda call: call.turn)
+        due = [call for call in executed if call in calls]
+        names = {call: _own_name(caller, call) for call in executed}
+        kept_names = {names[call] for call in executed if call not in due}
         if all(names[call] and names[call] not in kept_names for call in due):
             swaps += [(caller, names[call], _replacement(call, leaky)) for call in due]
         else:
-            graphs[path] = _rewritten(caller, path, of_caller, due, leaky)
+            graphs[path] = _rewritten(caller, path, executed, due, leaky)
+    # What the modules of the network were, to have it back.
+    before = {module: dict(module._modules) for module in network.modules()}
     for owner, name, module in swaps:
-        setattr(owner, name, module)
-    for path in sorted(graphs, key=lambda path: path.count("."), reverse=True):
-        network = _with_graph(network, path, *graphs[path])
-    return network
+        owner._modules[name] = module
+    changed = network
+    for path, (graph, added) in sorted(graphs.items(), key=lambda item: item[0].count("."), reverse=True):
+        changed = _with_graph(changed, path, graph, added)
+    try:
+        _check_result(changed, recording, len(calls), leaky=leaky)
+    except ValueError as error:
+        for module, children in before.items():
+            module._modules = children
+        raise ValueError(f"the network cannot be changed faithfully: {error}") from error
+    return changed
+
+
+def _check_result(changed: nn.Module, recording: Recording, count: int, *, leaky: bool) -> None:
+    """Raise ValueError unless the network executes what it did, but for `count` activations.
+
+    A trace holds for the arguments that it was made with, so a forward that takes more than a map may have lost a part;
+    and a module may be called by others than the module that has it.
+    """
+
+    def counts(result: Recording) -> tuple[int, Counter[str]]:
+        # The mean of two maps is a sum and a product more.
+        left_out = (*SUMS, *PRODUCTS) if leaky else ()
+        others = [call.name for call in result.calls if call.activation is None and call.name not in left_out]
+        return sum(call.activation is not None for call in result.calls), Counter(others)
+
+    after, others_after = counts(record(changed, recording.example))
+    before, others = counts(recording)
+    if after != before - (0 if leaky else count) or others_after != others:
+        raise ValueError("it then does other things than before")
 
 
 def _check_calls(network: nn.Module, recording: Recording, calls: Sequence[ActivationCall]) -> None:

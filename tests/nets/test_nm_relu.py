@@ -320,6 +320,38 @@ def test_a_forward_that_cannot_be_rewritten_is_told(kind: type[nn.Module], expec
     assert apply_nm_rule(network, "1:1").network is network
 
 
+class Optional(nn.Module):
+    """Has a forward that a trace misreads, since a traced argument is never None; and a block whose ReLU it borrows."""
+
+    def __init__(self, borrows: bool) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
+        self.block = Block()
+        self.borrows = borrows
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner[1](self.block.conv1(self.inner(x))) if self.borrows else self.block(x)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.relu = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.ReLU()
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        shortcut = x if shortcut is None else shortcut
+        return self.relu(self.conv2(self.relu(self.conv1(x))) + shortcut)
+
+
+@pytest.mark.parametrize("borrows", [True, False])
+def test_a_network_that_would_do_other_things_is_left_as_it_was(borrows: bool) -> None:
+    network = Optional(borrows)
+    modules = dict(network.named_modules())
+    with pytest.raises(ValueError, match="cannot be changed faithfully"):
+        apply_nm_rule(network, "3:1")
+    assert dict(network.named_modules()) == modules
+
+
 def test_an_example_stands_in_where_no_image_of_the_usual_size_fits() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
     report = apply_nm_rule(network, "2:1", example=torch.zeros(1, 3, 6, 6))
