@@ -59,11 +59,17 @@ setup(
     packages=[
         *find_namespace_packages(include=["rexdet", "rexdet.*"], exclude=["*.__pycache__"]),
         "rexdet.shipped_configs",
+        "rexdet.shipped_protocols",
     ],
-    package_dir={"rexdet": "rexdet", "rexdet.shipped_configs": "configs"},
+    package_dir={
+        "rexdet": "rexdet",
+        "rexdet.shipped_configs": "configs",
+        "rexdet.shipped_protocols": "transfer",
+    },
     package_data={
         "rexdet": ["py.typed", "**/*.yaml", "**/*.tsv", "**/*.json", "**/*.safetensors"],
         "rexdet.shipped_configs": ["**/*.yaml", "**/*.py"],
+        "rexdet.shipped_protocols": ["*.yaml"],
     },
     include_package_data=False,
     install_requires=[
@@ -75,6 +81,7 @@ setup(
         "pydantic>=2.5",
         "pyyaml>=6",
         "safetensors>=0.4",
+        "scipy>=1.10",
         "tabulate>=0.9",
         "torch>=2.4",
         "torchvision>=0.19",

@@ -23,7 +23,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (repository / name).is_file():
             shutil.copy(repository / name, source)
     # tests/ and tools/ are copied on purpose: the wheel must leave them out.
-    for name in ("rexdet", "configs", "tools", "tests"):
+    for name in ("rexdet", "configs", "transfer", "tools", "tests"):
         shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     output = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
@@ -56,6 +56,8 @@ def test_every_config_and_data_file_is_in_it_and_nothing_of_tests_or_tools(repos
     for path in (repository / "configs").rglob("*"):
         if path.suffix in (".yaml", ".py"):
             assert f"rexdet/shipped_configs/{path.relative_to(repository / 'configs').as_posix()}" in names
+    for path in (repository / "transfer").glob("*.yaml"):
+        assert f"rexdet/shipped_protocols/{path.name}" in names
     for path in (repository / "rexdet").rglob("*"):
         if path.suffix in (".py", ".yaml", ".safetensors", ".tsv") or path.name == "py.typed":
             assert path.relative_to(repository).as_posix() in names

@@ -1,0 +1,94 @@
+"""What a protocol says of the optimiser: learning rates of every step, the optimiser, averaged weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from rexdet.runs import Recipe
+from rexdet.transfer.protocols import Protocol
+
+
+def learning_rates(protocol: Protocol, steps: int) -> list[float]:
+    """The learning rate of each step, by torch's own schedules; the first of a warm-up of w steps has 1/w of it."""
+    dummy = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=protocol.learning_rate)
+    warm_up = warm_up_steps(protocol, steps)
+    schedule = _schedule(protocol, dummy, steps, warm_up)
+    rates = []
+    for _ in range(steps):
+        rates.append(float(dummy.param_groups[0]["lr"]))
+        dummy.step()
+        schedule.step()
+    return rates
+
+
+def warm_up_steps(protocol: Protocol, steps: int) -> int:
+    """Steps of the warm-up; 0 where it would be a single one."""
+    warm_up = round(protocol.warm_up * steps)
+    return warm_up if warm_up > 1 else 0
+
+
+def _schedule(protocol: Protocol, optimiser: torch.optim.Optimizer, steps: int, warm_up: int) -> LRScheduler:
+    after: LRScheduler
+    if warm_up:
+        rising = LinearLR(optimiser, start_factor=1 / warm_up, total_iters=warm_up - 1)
+    kind = protocol.schedule.kind
+    if kind == "cosine":
+        after = CosineAnnealingLR(optimiser, T_max=max(steps - warm_up, 1))
+    elif kind == "step":
+        falls = [round(share * steps) - warm_up for share in protocol.schedule.at]
+        after = MultiStepLR(optimiser, milestones=falls, gamma=protocol.schedule.factor)
+    else:
+        after = ConstantLR(optimiser, factor=1.0, total_iters=0)
+    return SequentialLR(optimiser, [rising, after], milestones=[warm_up]) if warm_up else after
+
+
+def make_optimiser(protocol: Protocol, network: nn.Module) -> torch.optim.SGD:
+    """SGD over every parameter that learns."""
+    return torch.optim.SGD(
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        lr=protocol.learning_rate,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+    )
+
+
+def make_average(protocol: Protocol, network: nn.Module) -> AveragedModel | None:
+    """The exponential average of parameters and norms' statistics that the protocol asks for, or None."""
+    if protocol.ema is None:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(protocol.ema), use_buffers=True)
+
+
+def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
+    """The share of a batch's statistics in a norm's running ones (PyTorch's `momentum`); None leaves the network's."""
+    if momentum is None:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
+def recipe(protocol: Protocol, steps: int) -> Recipe:
+    """The protocol as a run's record tells of it."""
+    nesterov = " Nesterov" if protocol.nesterov else ""
+    schedule: str = protocol.schedule.kind
+    if schedule == "step":
+        falls = ", ".join(str(round(share * steps)) for share in protocol.schedule.at)
+        schedule = f"times {protocol.schedule.factor:g} at {falls}"
+    warm_up = warm_up_steps(protocol, steps)
+    return Recipe(
+        effective_batch=protocol.batch_size,
+        per_process_batch=protocol.batch_size,
+        accumulation=1,
+        world_size=1,
+        optimizer=f"SGD{nesterov}, momentum {protocol.momentum:g}, weight decay {protocol.weight_decay:g}",
+        base_lr=protocol.learning_rate,
+        warm_up=f"linear, {warm_up} steps" if warm_up else None,
+        schedule=schedule,
+        iterations=steps,
+        ema=protocol.ema,
+    )
