@@ -74,14 +74,17 @@ def mask(network: nn.Module, coupling: Coupling, keep: Keep) -> None:
                 value[_indices(~keep[classes])] = 0
 
 
-def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
-    """The largest difference of two networks' outputs in evaluation mode, (B, 3, H, W) with B of at least 2.
+def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> tuple[float, float]:
+    """The largest difference of two networks' outputs in evaluation mode, for images (B, 3, H, W), B at least 2.
 
-    It is relative to how far apart the outputs of different images are, so that a classifier's bias hides nothing.
+    Returned relative to the largest output, and relative to how far apart the outputs of different images are: a
+    classifier's bias cannot hide anything in the second, which in turn is all rounding where a network tells nothing
+    apart.
     """
     with torch.no_grad():
         first, second = one.eval()(images), other.eval()(images)
-    return float((first - second).abs().max() / (first - first.mean(0)).abs().max())
+    largest = (first - second).abs().max()
+    return float(largest / first.abs().max()), float(largest / (first - first.mean(0)).abs().max())
 
 
 def _shrunk_layer(tensor: Tensor, name: str, layer: Layer, keep: Keep) -> Tensor:

@@ -62,8 +62,8 @@ class SearchResult:
     genome: the widths. model: the network at these widths with the weights that it inherits from the widened one, in
     training mode. keep_ratios: layer -> share of the widened layer's channels that stay. macs, baseline_macs,
     widened_macs: multiply-accumulates of one image. threshold: the lowest score that was kept for its own sake.
-    losses: of the mini-batches. difference: of the masked and the rebuilt network's outputs, relative to how far apart
-    those of two images are, in "float64" and "float32". seconds: by part of the search.
+    losses: of the mini-batches. difference: of the masked and the rebuilt network's outputs; "float64" relative to how
+    far apart those of two images are, "float32" relative to the largest. seconds: by part of the search.
     """
 
     genome: Genome
@@ -258,6 +258,6 @@ def _check_cost(model: nn.Module, expected: int, size: int) -> Complexity:
 
 def _differences(masked: nn.Module, rebuilt: nn.Module, size: int) -> dict[str, float]:
     images = torch.randn(2, 3, size, size)
-    narrow = largest_difference(masked, rebuilt, images)
-    exact = largest_difference(masked.double(), copy.deepcopy(rebuilt).double(), images.double())
-    return {"float32": narrow, "float64": exact}
+    single, _ = largest_difference(masked, rebuilt, images)
+    _, double = largest_difference(masked.double(), copy.deepcopy(rebuilt).double(), images.double())
+    return {"float32": single, "float64": double}
