@@ -21,6 +21,7 @@ from rexdet.zoo.costs import (
     cost_of,
     is_backbone,
     matching_networks,
+    matching_without_file,
     networks_printed_with,
 )
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     pattern = arguments.pattern or "*"
     names = tqdm(_matching(pattern), "counting", leave=False, disable=None)
     costs = [cost_of(name, arguments.size) for name in names]
-    missing = [name for name in NEEDS_A_FILE if name in matching_networks(pattern, NEEDS_A_FILE)]
+    missing = matching_without_file(pattern)
     if arguments.json:
         rows = [cost.as_json() for cost in costs] + [{"name": name, "needs": NEEDS_A_FILE[name]} for name in missing]
         print(json.dumps(rows, indent=2))
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _matching(pattern: str) -> list[str]:
     names = matching_networks(pattern)
-    if not names and not matching_networks(pattern, NEEDS_A_FILE):
+    if not names and not matching_without_file(pattern):
         raise UserError(f"no named network matches {pattern!r}", fix="without a pattern, all are listed")
     return names
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rexdet import published
-from rexdet.errors import UserError
 from rexdet.nets.complexity import count
 from rexdet.nets.features import Feature
 from rexdet.published import Cell
@@ -78,21 +77,22 @@ class DetectorCost:
         return asdict(self)
 
 
-def matching_networks(pattern: str, names: Iterable[str] | None = None) -> list[str]:
-    """Names that fit a pattern as in file names, sorted; of `list_models()`, or of `names`.
+def matching_networks(pattern: str) -> list[str]:
+    """Names of `list_models()` that fit a pattern as in file names, sorted; for a pattern that fits none, [].
 
-    A name that is not listed and can be built (rexnet_1.27, resnext50_16x8d, lwdna:FILE) is its own pattern.
+    A name that is not listed and can be built (rexnet_1.27, resnext50_16x8d, lwdna:FILE) is its own pattern. Raises
+    UserError, with near names, for a name that cannot, unless it is one of NEEDS_A_FILE.
     """
-    if names is not None:
-        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
     found = list_models(pattern)
-    if not found and not set(pattern) & set("*?["):
-        try:
-            network_skeleton(pattern)
-        except UserError:
-            return []
+    if not found and not set(pattern) & set("*?[") and pattern not in NEEDS_A_FILE:
+        network_skeleton(pattern)
         return [pattern]
     return found
+
+
+def matching_without_file(pattern: str) -> list[str]:
+    """Names of NEEDS_A_FILE that fit the pattern, sorted."""
+    return sorted(name for name in NEEDS_A_FILE if fnmatch.fnmatchcase(name, pattern))
 
 
 def networks_printed_with(detectors: Iterable[str]) -> list[str]:

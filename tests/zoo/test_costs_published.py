@@ -114,5 +114,7 @@ def test_what_the_paper_prints_is_found_by_our_names() -> None:
 
 def test_a_name_that_is_not_listed_is_its_own_pattern() -> None:
     assert matching_networks("resnext50_16x8d") == ["resnext50_16x8d"]
-    assert matching_networks("rexnet_9.9") == []
+    assert matching_networks("rexnet_9.?") == matching_networks("resnet50_lwdna") == []
+    with pytest.raises(rexdet.UserError, match="did you mean"):
+        matching_networks("resnext50_32x4")
     assert matching_networks("rexnet_1.[01]") == ["rexnet_1.0", "rexnet_1.1"]
