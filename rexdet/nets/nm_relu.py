@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -126,9 +126,9 @@ def apply_nm_rule(
         raise ValueError("the network has an N:M rule already; apply another one to a network as it was defined")
     recording = record(network, example)
     trunk = _Trunk(recording)
-    if not trunk.units:
+    if not trunk.chains:
         raise ValueError("the network executes no convolution, so there is nothing to count")
-    due = _due(trunk.sites, trunk.chains(), convolutions, activations, after_sums)
+    due = _due(trunk.sites, trunk.chains, convolutions, activations, after_sums)
     removed = [site for site in trunk.sites if id(site) in due]
     place_of = places(network, recording)
     return NmReport(
@@ -137,7 +137,7 @@ def apply_nm_rule(
         removed=tuple(_public(site, place_of[site.call]) for site in removed),
         kept=tuple(_public(site, place_of[site.call]) for site in trunk.sites if id(site) not in due),
         others=tuple(place_of[call] for call in trunk.others),
-        convolutions=len(trunk.units),
+        convolutions=sum(map(len, trunk.chains)),
         leaky=leaky,
     )
 
@@ -171,22 +171,23 @@ class _Origin:
         return self.joined if self.unit is None else (self.unit,)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Site:
+    """An activation of the trunk. unit: which decides about it. covers: those whose joint map it activates."""
+
     call: ActivationCall
     follows: str
     unit: _Unit | None
-    covers: tuple[_Unit, ...] = field(default_factory=tuple)
+    covers: tuple[_Unit, ...] = ()
 
 
 class _Trunk:
     """Units, chains and activations of what was executed, without what only computes gates."""
 
     def __init__(self, recording: Recording) -> None:
-        self.units: list[_Unit] = []
+        self.chains: list[list[_Unit]] = []
         self.sites: list[_Site] = []
         self.others: list[ActivationCall] = []
-        self._lengths: list[int] = []
         self._origins: dict[int, _Origin] = {}
         gates = _gates(recording)
         self._readers = [0] * len(recording.sizes)
@@ -198,13 +199,6 @@ class _Trunk:
                 self._follow(call, _map_inputs(call, recording.sizes))
             elif call.activation is not None:
                 self.others.append(call.activation)
-
-    def chains(self) -> list[list[_Unit]]:
-        """The units of each chain, in order."""
-        chains: list[list[_Unit]] = [[] for _ in self._lengths]
-        for unit in self.units:
-            chains[unit.chain].append(unit)
-        return chains
 
     def _follow(self, call: Call, inputs: Sequence[int]) -> None:
         if call.name in CONVOLUTIONS:
@@ -233,10 +227,9 @@ class _Trunk:
         if origin.unit is not None and origin.is_whole:
             unit = _Unit(path, origin.unit.chain, origin.unit.position + 1)
         else:
-            unit = _Unit(path, len(self._lengths), 0)
-            self._lengths.append(0)
-        self._lengths[unit.chain] += 1
-        self.units.append(unit)
+            unit = _Unit(path, len(self.chains), 0)
+            self.chains.append([])
+        self.chains[unit.chain].append(unit)
         return unit
 
     def _add_site(self, call: ActivationCall, origin: _Origin) -> _Origin:
