@@ -19,7 +19,7 @@ from rexdet.detectron2.levels import (
     refuse_rebuilt_stages,
     wanted_features,
 )
-from rexdet.detectron2.networks import create_network
+from rexdet.detectron2.networks import checkpoint_that_tells, create_network
 from rexdet.detectron2.pixels import pixels_of_config
 from rexdet.detectron2.start import choose_freezing, choose_norm, find_start, load_start, open_start
 from rexdet.errors import UserError
@@ -44,13 +44,32 @@ class RexDetBackbone(nets.Backbone, Backbone):
 
 
 def make_backbone(
-    settings: BackboneSettings, out_features: tuple[str, ...], *, norm: str, freeze_at: int, in_channels: int = 3
+    settings: BackboneSettings,
+    out_features: tuple[str, ...],
+    *,
+    norm: str,
+    freeze_at: int,
+    in_channels: int = 3,
+    detector: str = "",
 ) -> RexDetBackbone:
-    """A backbone with random weights.
+    """A backbone with random weights, built so that those it starts from will fit.
 
+    detector: MODEL.WEIGHTS, or "".
     Raises UserError for an unknown network, argument or feature, and a freeze_at outside 0 to 5.
     """
-    network = create_network(settings, norm=norm, in_channels=in_channels)
+    weights = checkpoint_that_tells(settings, detector)
+    return _backbone(settings, out_features, norm, freeze_at, in_channels, weights)
+
+
+def _backbone(
+    settings: BackboneSettings,
+    out_features: tuple[str, ...],
+    norm: str,
+    freeze_at: int,
+    in_channels: int,
+    weights: Checkpoint | None,
+) -> RexDetBackbone:
+    network = create_network(settings, norm=norm, in_channels=in_channels, weights=weights)
     try:
         return RexDetBackbone(
             network,
@@ -62,12 +81,15 @@ def make_backbone(
         raise UserError(str(error), f"the backbone {settings.network}") from error
 
 
-def draft_backbone(settings: BackboneSettings, out_features: tuple[str, ...], norm: str = "BN") -> RexDetBackbone:
+def draft_backbone(
+    settings: BackboneSettings, out_features: tuple[str, ...], norm: str = "BN", detector: str = ""
+) -> RexDetBackbone:
     """The backbone without memory for its tensors: tells whether it can be built, and its maps and shapes. Raises as
     `make_backbone` does.
     """
+    weights = checkpoint_that_tells(settings, detector)
     with torch.device("meta"):
-        return make_backbone(settings, out_features, norm=norm, freeze_at=0)
+        return _backbone(settings, out_features, norm, 0, 3, weights)
 
 
 def build_rexdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
@@ -122,6 +144,7 @@ def _build(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
         norm=choose_norm(settings, start),
         freeze_at=choose_freezing(cfg.MODEL.BACKBONE.FREEZE_AT, settings, start),
         in_channels=input_shape.channels,
+        detector=cfg.MODEL.WEIGHTS,
     )
     if describes_a_detector(cfg):
         refuse_rebuilt_stages(cfg)

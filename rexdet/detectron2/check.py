@@ -47,7 +47,7 @@ def check_config(cfg: CfgNode, *, training: bool = True) -> None:
             f"MODEL.REXDET.NORM is SyncBN, which trains on CUDA only, and MODEL.DEVICE is {cfg.MODEL.DEVICE}",
             fix="set MODEL.REXDET.NORM to BN, GN or FrozenBN",
         )
-    backbone = draft_backbone(settings, wanted_features(cfg, settings), norm)
+    backbone = draft_backbone(settings, wanted_features(cfg, settings), norm, cfg.MODEL.WEIGHTS)
     if describes_a_detector(cfg):
         check_heads(cfg, backbone.features)
     if cfg.MODEL.BACKBONE.NAME in EXTRA_LEVELS:

@@ -52,6 +52,7 @@ def build_bottom_up(
         settings.out_features,
         norm=choose_norm(settings, start),
         freeze_at=choose_freezing(freeze_at, settings, start),
+        detector=detector,
     )
     checkpoint = open_start(start, settings, detector)
     if checkpoint is not None:

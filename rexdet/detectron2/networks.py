@@ -6,14 +6,33 @@ from typing import Any
 
 from torch import nn
 
-import rexdet
 from rexdet.detectron2.config import BackboneSettings
+from rexdet.detectron2.start import Start, find_start, open_start
 from rexdet.errors import UserError
+from rexdet.weights import Checkpoint
 from rexdet.zoo.names import parse
+from rexdet.zoo.open import asks_its_weights, network_spec
+from rexdet.zoo.published import entry
 
 
-def create_network(settings: BackboneSettings, *, norm: str, in_channels: int = 3) -> nn.Module:
+def checkpoint_that_tells(settings: BackboneSettings, detector: str = "") -> Checkpoint | None:
+    """The weights that say how their network is built (where a ResNet's stride stands); None where nothing asks them.
+
+    detector: the whole detector's file that will be loaded, or "". Raises UserError where a file cannot be opened.
+    """
+    name = parse(settings.name)
+    if name.package or not asks_its_weights(settings.network):
+        return None
+    start = find_start(detector, settings)
+    return None if start is Start.RANDOM else open_start(start, settings, detector)
+
+
+def create_network(
+    settings: BackboneSettings, *, norm: str, in_channels: int = 3, weights: Checkpoint | None = None
+) -> nn.Module:
     """The network that `settings` names, with random weights.
+
+    weights: those that it will be filled with, as far as they say how it is built (`checkpoint_that_tells`).
 
     Raises UserError for an unknown network or argument, a network of another package, a value out of range, and an
     argument with a key of its own.
@@ -31,9 +50,11 @@ def create_network(settings: BackboneSettings, *, norm: str, in_channels: int = 
             key = own_keys[name]
             fix = f"set MODEL.REXDET.{key}" if key else "leave it out: a backbone has no classifier"
             raise UserError(f"{name} does not belong here", "MODEL.REXDET.OVERRIDES", fix)
-    arguments: dict[str, Any] = {"norm": norm, **settings.overrides}
+    spec, told = network_spec(settings.network, weights)
+    published = entry(parse(settings.name).without_rule).overrides if "@" in settings.name else {}
+    arguments: dict[str, Any] = {"norm": norm, **published, **told, **settings.overrides}
     if settings.drop_path > 0.0:
         arguments["drop_path"] = settings.drop_path
     if in_channels != 3:
         arguments["in_channels"] = in_channels
-    return rexdet.create_model(settings.network, **arguments)
+    return spec.build(**arguments)

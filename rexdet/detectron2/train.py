@@ -21,6 +21,7 @@ from rexdet.detectron2.plan import Plan
 from rexdet.detectron2.resume import FINAL, FORMAT, save_checkpoint, step_file
 from rexdet.detectron2.step import NonFiniteLossError, Stepper, first_non_finite_module, save_replay
 from rexdet.errors import UserError
+from rexdet.nets.resnet import stride_place
 from rexdet.processes import gather, is_main, rank, world_size
 from rexdet.runs.run import Run
 from rexdet.runs.state import ResumableSampler, capture_random_state, restore_random_state
@@ -254,6 +255,9 @@ class Training:
             "time": self.shares.state_dict(),
             "rexdet": {**self.identity.as_dict(), "holds": "ema" if self.averaged is not None else "raw"},
         }
+        if (place := stride_place(self.detector)) is not None:
+            # No tensor tells where a ResNet's stride stands.
+            content["rexdet"]["stride_in"] = place
         if self.stepper.scaler.is_enabled():
             content["scaler"] = self.stepper.scaler.state_dict()
         if self.averaged is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from rexdet.nets.features import PYRAMID, Backbone, Step
 from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pixels, with_word_on_pixels
 from rexdet.weights.load import LoadReport, compare, fill
 from rexdet.weights.pixels import Preprocessing
-from rexdet.zoo import published
+from rexdet.zoo import lwdna_file, published
 from rexdet.zoo.external import create_external_backbone, create_external_model, fetch_external
 from rexdet.zoo.names import Name, parse, take_rule
-from rexdet.zoo.registry import NetworkSpec, identify, resolve, skeleton
+from rexdet.zoo.registry import LWDNA_RESNET50, NetworkSpec, identify, resolve, skeleton_of
 
 Source = str | Path | Mapping[str, Any] | Checkpoint
 Pixels = str | Path | Mapping[str, Any] | Preprocessing | None
@@ -70,14 +71,16 @@ def is_network(text: str) -> bool:
 
 
 def _open_published(name: Name, pixels: Pixels, part: str) -> Checkpoint:
-    if not name.package:
+    if not name.package and name.base != LWDNA_RESNET50:
         resolve(name.network)
     entry = published.entry(name)
     path = published.fetch(entry)
     checkpoint = read_checkpoint(
         path, pixels=None, part=part, known=published.known_file, name_of=identify, name=str(name)
     )
-    if checkpoint.network != name.network:
+    if name.base == LWDNA_RESNET50:
+        lwdna_file.spec_from(checkpoint)
+    elif checkpoint.network != name.network:
         raise UserError(
             f"the file of {name} holds {checkpoint.network or 'another network'}",
             where=str(path),
@@ -105,11 +108,13 @@ def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
     name = parse(network)
     if name.package:
         raise UserError(f"{network} is not one of rexdet's own networks", where="--network", fix="give one of ours")
+    spec, overrides = network_spec(network, checkpoint)
     # The file's own overrides (a depth, no squeeze-excitation) belong to it, where the name is the one that it has.
-    overrides = dict(checkpoint.overrides) if checkpoint.network == name.without_rule.network else {}
+    if checkpoint.network == name.without_rule.network:
+        overrides = dict(checkpoint.overrides)
     if checkpoint.shape.norm == "group":
         overrides["norm"] = "GN"
-    model: nn.Module = skeleton(name.network, **overrides)
+    model: nn.Module = skeleton_of(spec, **overrides)
     if checkpoint.shape.head is None:
         model = Backbone(model, [_last_feature(checkpoint, model)])
     return compare(model, checkpoint, name_of=identify)
@@ -140,8 +145,8 @@ def create_model(
     checkpoint = _checkpoint_for(parsed, weights)
     if num_classes is None and checkpoint is not None:
         num_classes = checkpoint.shape.classes
-    spec = resolve(parsed.network)
-    model = spec.build(num_classes, **{**_told_by(checkpoint, spec), **overrides})
+    spec, told = network_spec(parsed.network, checkpoint)
+    model = spec.build(num_classes, **{**told, **overrides})
     if checkpoint is not None:
         fill(model, checkpoint, name_of=identify)
     return model
@@ -184,13 +189,14 @@ def create_backbone(
             parsed, out_features, norm, freeze_at, _external_file(parsed, weights), overrides
         )
     checkpoint = _checkpoint_for(parsed, weights)
+    spec, told = network_spec(parsed.network, checkpoint)
     backbone = build_backbone(
-        parsed.network,
+        spec,
         out_features,
         norm,
         freeze_at,
         activation_checkpointing=activation_checkpointing,
-        **{**_told_by(checkpoint, resolve(parsed.network)), **overrides},
+        **{**told, **overrides},
     )
     if checkpoint is not None:
         fill(backbone, checkpoint, name_of=identify)
@@ -198,7 +204,7 @@ def create_backbone(
 
 
 def build_backbone(
-    network: str,
+    network: str | NetworkSpec,
     out_features: Sequence[str] = PYRAMID,
     norm: str = "BN",
     freeze_at: int = 0,
@@ -207,21 +213,39 @@ def build_backbone(
     **overrides: Any,
 ) -> Backbone:
     """A backbone with random weights that somebody is about to fill: a frozen norm is not refused here."""
+    spec = network if isinstance(network, NetworkSpec) else resolve(network)
     try:
         return Backbone(
-            resolve(network).build(norm=norm, **overrides),
+            spec.build(norm=norm, **overrides),
             out_features,
             freeze_at=freeze_at,
             activation_checkpointing=activation_checkpointing,
         )
     except ValueError as error:
-        raise UserError(str(error), where=network) from error
+        raise UserError(str(error), where=spec.name) from error
 
 
-def _told_by(checkpoint: Checkpoint | None, spec: NetworkSpec) -> dict[str, Any]:
-    """Arguments of a network that come from its weights, without being said: no width nor depth is among them."""
+def network_spec(network: str, checkpoint: Checkpoint | None) -> tuple[NetworkSpec, dict[str, Any]]:
+    """How a named network is built so that a checkpoint fits it: its spec, and the arguments that the checkpoint tells.
+
+    network: without a tag. No width nor depth is among the arguments: those the name says. But the widths of
+    resnet50_lwdna are what the checkpoint, its authors' file, says; without one, the file in the cache.
+    Raises UserError for an unknown name, and for resnet50_lwdna without its file or with another one.
+    """
+    name = parse(network)
+    if name.base == LWDNA_RESNET50 and checkpoint is not None:
+        spec = replace(lwdna_file.spec_from(checkpoint), name=network, rule=name.rule)
+    else:
+        spec = resolve(network)
     told = checkpoint.overrides if checkpoint is not None else {}
-    return {key: told[key] for key in FROM_THE_WEIGHTS if key in told and spec.takes(key)}
+    return spec, {key: told[key] for key in FROM_THE_WEIGHTS if key in told and spec.takes(key)}
+
+
+def asks_its_weights(network: str) -> bool:
+    """The network of that name (without a tag) is built in a way that its weights tell."""
+    if parse(network).base == LWDNA_RESNET50:
+        return True
+    return any(resolve(network).takes(key) for key in FROM_THE_WEIGHTS)
 
 
 def _external_file(name: Name, weights: Source | None) -> Path | None:

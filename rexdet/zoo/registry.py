@@ -87,6 +87,9 @@ def _plain_types(annotation: str) -> tuple[type, ...]:
 
 FAMILIES: tuple[Family, ...] = (*rexnet_names.FAMILIES, *resnet_names.FAMILIES)
 
+# Its widths are told by its authors' file alone: rexdet.zoo.lwdna_file.
+LWDNA_RESNET50 = "resnet50_lwdna"
+
 # The N:M rule goes before any name; these stand for the others. Their tensors are those of the name behind the rule.
 LISTED_WITH_RULE = (
     "nm2:1/resnet50",
@@ -116,6 +119,10 @@ def resolve(name: str) -> NetworkSpec:
     rule, base = take_rule(name)
     if rule:
         return replace(resolve(base), name=name, rule=rule)
+    if name == LWDNA_RESNET50:
+        from rexdet.zoo.lwdna_file import spec_from_cache
+
+        return spec_from_cache()
     for family in FAMILIES:
         match = family.pattern.fullmatch(name)
         if match is not None:
@@ -168,8 +175,13 @@ _FILLING = frozenset(
 
 def skeleton(name: str, **overrides: Any) -> nn.Module:
     """The network of a name without numbers in it (on the meta device): for its shapes and its costs."""
+    return skeleton_of(resolve(name), **overrides)
+
+
+def skeleton_of(spec: NetworkSpec, **overrides: Any) -> nn.Module:
+    """The network of a spec without numbers in it (on the meta device)."""
     with torch.device("meta"), _WithoutInitialisation():
-        return resolve(name).build(**overrides)
+        return spec.build(**overrides)
 
 
 def _hashable(overrides: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
