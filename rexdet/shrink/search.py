@@ -27,6 +27,7 @@ from rexdet.zoo.genome import Genome
 
 Batch = tuple[Tensor, Tensor]
 MINI_BATCHES = 2
+MADE_BY = "rexdet's own search (tools/search_lwdna.py)"
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,8 @@ def search(
     Raises UserError for a name that cannot be searched, data that does not fit, and a ratio below the floors.
     """
     settings = Settings(remain, linear, embedding_dim, micro_batch, learning_rate, weight_decay, loss_scale)
-    settings.check()
-    if criterion not in CRITERIA:
-        raise UserError(f"there is no criterion {criterion!r}", fix=f"give {', '.join(CRITERIA)}")
-    if not 0.0 < ratio <= 1.0:
-        raise UserError(f"ratio is {ratio}", fix="give a share of the widened network's cost, above 0 and up to 1")
     size = default_input_size(network) if input_size is None else input_size
-    if size < 1:
-        raise UserError(f"input size is {size}", fix="give the side of an image in pixels")
+    _check_request(settings, criterion, ratio, size)
     clock = _Clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -147,7 +142,7 @@ def search(
             network=network,
             channels={key: widths[path] for path, key in keys.items()},
             provenance={
-                "made_by": "rexdet's own search (tools/search_lwdna.py)",
+                "made_by": MADE_BY,
                 "criterion": criterion,
                 "ratio": ratio,
                 "width": width,
@@ -163,7 +158,7 @@ def search(
         model = genome.build(num_classes)
         model.load_state_dict(shrunk_state(wide, coupling, found.keep))
         cost = _check_cost(model, found.macs, size)
-        mask(wide, coupling, found.keep)
+        mask(wide, coupling, found.keep)  # In place: from here on `wide` is the masked network.
         difference = _differences(wide, model, size)
         clock.lap("rebuild")
     full = {layer.path: len(layer.out_classes) for layer in coupling.layers}
@@ -181,6 +176,16 @@ def search(
         difference=difference,
         seconds=clock.seconds,
     )
+
+
+def _check_request(settings: Settings, criterion: str, ratio: float, size: int) -> None:
+    settings.check()
+    if criterion not in CRITERIA:
+        raise UserError(f"there is no criterion {criterion!r}", fix=f"give {', '.join(CRITERIA)}")
+    if not 0.0 < ratio <= 1.0:
+        raise UserError(f"ratio is {ratio}", fix="give a share of the widened network's cost, above 0 and up to 1")
+    if size < 1:
+        raise UserError(f"input size is {size}", fix="give the side of an image in pixels")
 
 
 @contextmanager
