@@ -18,6 +18,7 @@ from rexdet.inference import optimize_for_inference
 from rexdet.inference.runners import relative_difference
 from rexdet.nets import Backbone, ResNet, ReXNet
 from rexdet.nets.complexity import count
+from rexdet.nets.executed import ACTIVATION_MODULES, record
 from rexdet.nets.nm_relu import NmReport, apply_nm_rule, parse_ratio
 from rexdet.zoo.registry import skeleton
 
@@ -118,8 +119,17 @@ def test_one_to_one_leaves_the_network_as_it_is(family: str) -> None:
     assert len(report.kept) == EXPECTED[family][1]
 
 
-@pytest.mark.parametrize("family", ["ResNet-18 of torchvision", "DenseNet-121", "ResNet-50", "MobileNetV2", "ReXNet"])
-@pytest.mark.parametrize("leaky", [False, True])
+@pytest.mark.parametrize(
+    ("family", "leaky"),
+    [
+        ("ResNet-18 of torchvision", False),
+        ("ResNet-18 of torchvision", True),
+        ("DenseNet-121", False),
+        ("ResNeXt-50", False),
+        ("MobileNetV2", True),
+        ("ReXNet", False),
+    ],
+)
 def test_a_step_of_training_changes_every_convolution(family: str, leaky: bool) -> None:
     torch.manual_seed(0)
     network = apply_nm_rule(FAMILIES[family](), "2:1", leaky=leaky).network.train()
@@ -418,6 +428,63 @@ def test_the_leaky_form_is_the_mean_with_and_without() -> None:
     assert torch.equal(leaky(z), F.leaky_relu(z, 0.5))
     norm = nn.BatchNorm2d(3)
     assert torch.allclose(norm(leaky(z)), norm(z + F.relu(z)), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ACTIVATION_MODULES, ids=lambda kind: kind.__name__)
+def test_every_kind_of_activation_is_one_call(kind: type[nn.Module]) -> None:
+    arguments = (0.1, 20.0) if kind is nn.Threshold else ()
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), kind(*arguments), nn.Conv2d(3, 3, 1), nn.ReLU())
+    (first, second) = record(network).activations()
+    assert (first.module, first.turn, second.turn) == (network[1], 0, 1)
+    if kind is not nn.PReLU:
+        assert [site.activation for site in apply_nm_rule(network, "2:1").removed] == ["1"]
+
+
+def test_functions_have_a_leaky_form_where_they_take_nothing_but_a_map() -> None:
+    class Two(nn.Module):
+        def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.conv1, self.conv2, self.function = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), function
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.function(self.conv2(self.function(self.conv1(x))))
+
+    x = torch.randn(1, 3, 4, 4)
+    for function in (F.relu, F.silu, F.relu6, lambda z: z.relu_()):
+        network = Two(function)
+        hidden = network.conv1(x)
+        expected = function(network.conv2((hidden + function(hidden.clone())) / 2))
+        report = apply_nm_rule(network, "2:1", leaky=True)
+        assert torch.allclose(report.network(x), expected, atol=1e-6)
+        assert list(report.network.state_dict()) == list(network.state_dict())
+    with pytest.raises(ValueError, match="numbers of its own"):
+        apply_nm_rule(Two(F.elu), "2:1", leaky=True)
+
+
+def test_activations_before_convolutions_are_told_apart_too() -> None:
+    """A block of the second form of ResNet: norm and activation stand before the convolution."""
+
+    class Before(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv1, self.conv2 = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+            self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(3) for _ in range(3))
+            self.relu1, self.relu2, self.relu3 = (nn.ReLU() for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            out = self.conv2(self.relu2(self.norm2(self.conv1(self.relu1(self.norm1(x))))))
+            return self.relu3(self.norm3(out + x))
+
+    report = apply_nm_rule(Before(), "2:1")
+    assert [site.activation for site in report.removed] == ["relu2"]
+    assert [(site.activation, site.follows) for site in report.kept] == [("relu1", "fork"), ("relu3", "sum")]
+
+
+def test_frozen_norms_change_nothing_about_the_rule() -> None:
+    frozen, usual = (apply_nm_rule(ResNet((1, 1, 1, 1), norm=norm), "2:1") for norm in ("FrozenBN", "BN"))
+    assert frozen.removed == usual.removed
+    assert frozen.kept == usual.kept
 
 
 def test_the_leaky_form_leaves_as_many_activations_as_there_were() -> None:
