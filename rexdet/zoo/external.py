@@ -7,27 +7,32 @@ Both packages are optional and imported when such a name is used. A name alone n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
 from rexdet.nets.features import LAST_STAGE, PYRAMID, Feature
-from rexdet.weights.pixels import Preprocessing
-from rexdet.zoo.external_timm import fetch_timm, timm_body, timm_model
-from rexdet.zoo.external_torchvision import fetch_torchvision, torchvision_body, torchvision_model
+from rexdet.nets.layers import freeze_norms
+from rexdet.weights.checkpoint import Checkpoint
+from rexdet.zoo.external_load import IDENTITY, fill_external
+from rexdet.zoo.external_network import ExternalNetwork
+from rexdet.zoo.external_timm import timm_body
+from rexdet.zoo.external_torchvision import torchvision_body
 from rexdet.zoo.names import Name
 from rexdet.zoo.optional import PROBE_SIDE, import_optional
 from rexdet.zoo.rule import with_rule
+
+BackboneT = TypeVar("BackboneT", bound="ExternalBackbone")
 
 
 class ExternalBackbone(nn.Module):
     """Feature maps of another package's network: (B, 3, H, W) -> {"res2": (B, C2, H/4, W/4), ...}.
 
     body: gives the maps of `features`, in that order, as a list or a dictionary. out_features: the order of the output.
-    frozen: modules without gradient that stay in evaluation mode, so that their norms' statistics are constant.
+    stages: the modules of each stage (1 the stem, 2 to 5 up to res2 to res5). freeze_at: how many of the stages have no
+    gradient and stay in evaluation mode, so that their norms' statistics are constant.
     """
 
     def __init__(
@@ -35,7 +40,8 @@ class ExternalBackbone(nn.Module):
         body: nn.Module,
         features: Mapping[str, Feature],
         out_features: Sequence[str],
-        frozen: Sequence[nn.Module] = (),
+        stages: Mapping[int, Sequence[nn.Module]] | None = None,
+        freeze_at: int = 0,
     ) -> None:
         super().__init__()
         self.body = body
@@ -43,7 +49,8 @@ class ExternalBackbone(nn.Module):
         self.out_features = tuple(out_features)
         self._names_of_maps = tuple(features)
         # A tuple, so that modules which are registered below `body` are not registered twice.
-        self._frozen = tuple(frozen)
+        self._frozen = tuple(module for stage in range(1, freeze_at + 1) for module in (stages or {}).get(stage, ()))
+        self.freeze_at = freeze_at
         for module in self._frozen:
             module.requires_grad_(False)
         self.train()
@@ -62,12 +69,17 @@ class ExternalBackbone(nn.Module):
 
 
 def create_external_model(
-    name: Name, num_classes: int | None, weights: Path | None, overrides: dict[str, Any]
+    name: Name, num_classes: int | None, checkpoint: Checkpoint | None, overrides: dict[str, Any]
 ) -> nn.Module:
-    """A classifier of another package. Another class count than the file's gives a new classifier."""
-    options = dict(overrides) if num_classes is None else {**overrides, "num_classes": num_classes}
-    build = timm_model if name.package == "timm" else torchvision_model
-    return with_rule(build(name, weights, options), name.rule, str(name))
+    """A classifier of another package. Another class count than the checkpoint's gives a new classifier."""
+    network = ExternalNetwork(name, overrides)
+    if num_classes is None and checkpoint is not None:
+        num_classes = checkpoint.shape.classes
+    model = with_rule(network.build(num_classes), name.rule, str(name))
+    setattr(model, IDENTITY, network)
+    if checkpoint is not None:
+        fill_external(model, checkpoint)
+    return model
 
 
 def create_external_backbone(
@@ -75,21 +87,20 @@ def create_external_backbone(
     out_features: Sequence[str],
     norm: str,
     freeze_at: int,
-    weights: Path | None,
+    checkpoint: Checkpoint | None,
     overrides: dict[str, Any],
-) -> ExternalBackbone:
+    kind: type[BackboneT] = ExternalBackbone,  # type: ignore[assignment]
+) -> BackboneT:
     """A backbone of another package, where it has maps of strides 4 to 32.
 
-    Raises UserError for a feature that it does not have, a norm that it cannot have, a freeze_at out of range.
+    kind: the class of the backbone. Raises UserError for a feature that it does not have, a norm that it cannot have,
+    a freeze_at out of range, and weights that do not fit.
     """
     _check_request(name, out_features, norm, freeze_at)
     wanted = [feature for feature in PYRAMID if feature in out_features]
     build = timm_body if name.package == "timm" else torchvision_body
-    body, paths = build(name, wanted, weights, overrides)
-    if norm == "FrozenBN":
-        body = _freeze_norms(body, name.package)
-    elif norm == "SyncBN":
-        body = nn.SyncBatchNorm.convert_sync_batchnorm(body)
+    body, paths = build(name, wanted, overrides)
+    body = _with_norm(body, norm, name.package)
     features, stages = _probe(body, wanted, paths)
     missing = [stage for stage in range(1, freeze_at + 1) if stage not in stages]
     if missing:
@@ -98,8 +109,11 @@ def create_external_backbone(
             where=str(name),
             fix=f"ask for {', '.join(PYRAMID[: max(freeze_at - 1, 1)])} too, or freeze less",
         )
-    frozen = [module for stage in range(1, freeze_at + 1) for module in stages[stage]]
-    return ExternalBackbone(body, features, out_features, frozen)
+    backbone = kind(body, features, out_features, stages, freeze_at)
+    setattr(backbone, IDENTITY, ExternalNetwork(name, overrides))
+    if checkpoint is not None:
+        fill_external(backbone, checkpoint)
+    return backbone
 
 
 def _check_request(name: Name, out_features: Sequence[str], norm: str, freeze_at: int) -> None:
@@ -116,26 +130,25 @@ def _check_request(name: Name, out_features: Sequence[str], norm: str, freeze_at
         raise UserError(f"freeze_at is {freeze_at}", where=str(name), fix=f"it counts stages, from 0 to {LAST_STAGE}")
 
 
-def fetch_external(name: Name) -> tuple[Path, Preprocessing]:
-    """The published file of a name with a tag, from the cache or fetched into it, and its pixels."""
-    name = name.without_rule
-    return fetch_timm(name) if name.package == "timm" else fetch_torchvision(name)
-
-
-def _freeze_norms(body: nn.Module, package: str) -> nn.Module:
+def _with_norm(body: nn.Module, norm: str, package: str) -> nn.Module:
+    """The body with its batch norms as they are, frozen, or synchronised. timm's may have their activation inside; its
+    own functions keep it.
+    """
+    if norm == "BN":
+        return body
+    changed: nn.Module
     if package == "timm":
-        # timm's norms may have their activation inside; its own function keeps it.
-        frozen: nn.Module = import_optional("timm.layers", "timm").freeze_batch_norm_2d(body)
-        return frozen
-    from rexdet.nets.layers import freeze_norms
-
-    return freeze_norms(body)
+        layers = import_optional("timm.layers", "timm")
+        changed = (layers.freeze_batch_norm_2d if norm == "FrozenBN" else layers.convert_sync_batchnorm)(body)
+    else:
+        changed = freeze_norms(body) if norm == "FrozenBN" else nn.SyncBatchNorm.convert_sync_batchnorm(body)
+    return changed
 
 
 def _probe(
     body: nn.Module, wanted: list[str], paths: list[str]
 ) -> tuple[dict[str, Feature], dict[int, list[nn.Module]]]:
-    """What the maps are, and the modules with tensors of each stage that can be told, by running the network once.
+    """What the maps are, and the innermost modules of each stage that can be told, by running the network once.
 
     Stage 1 is the first convolution and what runs up to the next; a later stage is what runs until its map is there:
     until the last module below its path, or, without `paths`, until a module has given that very tensor.
@@ -145,7 +158,7 @@ def _probe(
     kept: list[Any] = []
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
-        if module._parameters or module._buffers:
+        if module._parameters or module._buffers or not module._modules:
             order.append(module)
         if isinstance(output, Tensor):
             kept.append(output)  # Kept alive, so that no other tensor gets its id.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,23 +10,21 @@ from torch import Tensor, nn
 
 from rexdet.errors import UserError
 from rexdet.weights import cache
-from rexdet.weights.formats import read_file
 from rexdet.weights.pixels import Preprocessing
+from rexdet.zoo.external_published import PublishedByPackage, hash_in, matches_hash_in
 from rexdet.zoo.names import Name, near
 from rexdet.zoo.optional import PROBE_SIDE, STRIDES, import_optional
 from rexdet.zoo.rule import with_rule
 
 
-def torchvision_model(name: Name, weights: Path | None, options: dict[str, Any]) -> nn.Module:
-    """A classifier of torchvision; random unless a file in its layout is given."""
+def torchvision_model(name: Name, options: dict[str, Any]) -> nn.Module:
+    """A classifier of torchvision with random weights. Raises UserError for a name or an option that is not there."""
     models = import_optional("torchvision.models", "torchvision")
     _check_name(models, name)
     try:
         model: nn.Module = models.get_model(name.base, weights=None, **options)
     except (TypeError, ValueError) as error:
         raise UserError(str(error), where=str(name)) from error
-    if weights is not None:
-        _fill(model, weights)
     return model
 
 
@@ -43,29 +38,11 @@ def _check_name(models: ModuleType, name: Name) -> None:
         )
 
 
-def _fill(model: nn.Module, weights: Path) -> None:
-    state = read_file(weights).value
-    own = model.state_dict()
-    if not isinstance(state, Mapping) or not state.keys() & own.keys():
-        raise UserError("is not a state dict of this network in torchvision's layout", where=str(weights))
-    differing = [key for key in own if key in state and state[key].shape != own[key].shape]
-    heads = [key for key in differing if key.startswith(("fc.", "classifier.", "heads.", "head."))]
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    if missing or unexpected or len(differing) > len(heads):
-        wrong = (missing or unexpected or differing)[0]
-        raise UserError(f"does not fit: {wrong} is missing, unexpected or of another shape", where=str(weights))
-    with torch.no_grad():
-        for key in own.keys() & state.keys() - set(heads):
-            own[key].copy_(state[key])
-
-
-def torchvision_body(
-    name: Name, wanted: list[str], weights: Path | None, overrides: dict[str, Any]
-) -> tuple[nn.Module, list[str]]:
+def torchvision_body(name: Name, wanted: list[str], overrides: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    """torchvision's extractor of the wanted feature maps, with random weights, and the paths that the maps end at."""
     extraction = import_optional("torchvision.models.feature_extraction", "torchvision")
     # Before the maps are taken: there one forward calls everything, and blocks are no longer told apart.
-    model = with_rule(torchvision_model(name, weights, overrides), name.rule, str(name))
+    model = with_rule(torchvision_model(name, overrides), name.rule, str(name))
     modules = _last_modules(model, name)
     missing = [feature for feature in wanted if STRIDES[feature] not in modules]
     if missing:
@@ -75,22 +52,27 @@ def torchvision_body(
     return body, paths
 
 
+def torchvision_tags(name: Name) -> list[str]:
+    """The tags of torchvision's published files of a network."""
+    models = import_optional("torchvision.models", "torchvision")
+    _check_name(models, name)
+    return list(models.get_model_weights(name.base).__members__)
+
+
 def _last_modules(model: nn.Module, name: Name) -> dict[int, str]:
     """Stride -> the last module with maps of that stride; a convolution for the classifier does not count.
 
     Looked at are the network's children and, inside a sequence, its members: blocks and stages, not their insides.
     """
-    widening = _widening_convolution(model)
     paths: dict[nn.Module, str] = {}
     for path, child in model.named_children():
         members = child.named_children() if isinstance(child, nn.Sequential) else ()
         paths.update({member: f"{path}.{inner}" for inner, member in members} or {child: path})
-    last: dict[int, str] = {}
+    with_maps: list[tuple[nn.Module, int]] = []
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
-        is_map = isinstance(output, Tensor) and output.dim() == 4 and output.shape[-1] == output.shape[-2] > 1
-        if is_map and paths[module] != widening:
-            last[round(PROBE_SIDE / output.shape[-1])] = paths[module]
+        if isinstance(output, Tensor) and output.dim() == 4 and output.shape[-1] == output.shape[-2] > 1:
+            with_maps.append((module, round(PROBE_SIDE / output.shape[-1])))
 
     handles = [module.register_forward_hook(note) for module in paths]
     try:
@@ -101,22 +83,29 @@ def _last_modules(model: nn.Module, name: Name) -> dict[int, str]:
     finally:
         for handle in handles:
             handle.remove()
-    return last
+    widening = _widening([module for module, _ in with_maps])
+    return {stride: paths[module] for module, stride in with_maps if module not in widening}
 
 
-def _widening_convolution(model: nn.Module) -> str:
-    """The name of a 1x1 convolution that ends `features` and widens it for the classifier (MobileNet, EfficientNet)."""
-    features = getattr(model, "features", None)
-    if not isinstance(features, nn.Sequential) or not isinstance(features[-1], nn.Sequential):
-        return ""
-    first = features[-1][0]
-    is_widening = (
-        isinstance(first, nn.Conv2d) and first.kernel_size == (1, 1) and first.out_channels > first.in_channels
-    )
-    return f"features.{len(features) - 1}" if is_widening else ""
+def _widening(modules: list[nn.Module]) -> set[nn.Module]:
+    """A 1x1 convolution that ends the maps and widens them for the classifier, with its norm and activation.
+
+    modules: those with maps, in their order. MobileNet and EfficientNet have one, MNASNet and ShuffleNet in pieces.
+    """
+    behind: set[nn.Module] = set()
+    for module in reversed(modules):
+        behind.add(module)
+        first = module[0] if isinstance(module, nn.Sequential) and len(module) else module
+        if isinstance(first, nn.Conv2d):
+            is_widening = first.kernel_size == first.stride == (1, 1) and first.out_channels > first.in_channels
+            return behind if is_widening else set()
+        if next(module.children(), None) is not None:
+            return set()
+    return set()
 
 
-def fetch_torchvision(name: Name) -> tuple[Path, Preprocessing]:
+def torchvision_published(name: Name) -> PublishedByPackage:
+    """What torchvision says about one of its published files. Raises UserError where it has no file of that tag."""
     models = import_optional("torchvision.models", "torchvision")
     _check_name(models, name)
     known = models.get_model_weights(name.base)
@@ -124,9 +113,7 @@ def fetch_torchvision(name: Name) -> tuple[Path, Preprocessing]:
         tags = ", ".join(f"torchvision:{name.base}@{tag}" for tag in known.__members__)
         raise UserError(f"no published file for torchvision:{name.base}@{name.tag}", fix=f"published: {tags}")
     entry = known[name.tag]
-    file_name = entry.url.rpartition("/")[2]
-    in_name = re.search(r"-([0-9a-f]{8,})\.pth$", file_name)
-    remote = cache.RemoteFile(entry.url, file_name, str(name), short_hash=in_name[1] if in_name else None)
+    remote = cache.RemoteFile(entry.url, entry.url.rpartition("/")[2], str(name), short_hash=hash_in(entry.url) or None)
     shown = entry.transforms()
     pixels = Preprocessing(
         tuple(shown.mean),
@@ -135,4 +122,15 @@ def fetch_torchvision(name: Name) -> tuple[Path, Preprocessing]:
         crop=shown.crop_size[0],
         interpolation=shown.interpolation.value,
     )
-    return cache.fetch(remote), pixels
+    # torchvision's pages name a licence for its code; for the weights they do not.
+    return PublishedByPackage(str(name), remote, pixels, entry.meta.get("license"))
+
+
+def torchvision_by_hash(name: Name, sha256: str) -> PublishedByPackage | None:
+    """The published file of that network whose name carries the beginning of this hash."""
+    models = import_optional("torchvision.models", "torchvision")
+    _check_name(models, name)
+    for tag, entry in models.get_model_weights(name.base).__members__.items():
+        if matches_hash_in(entry.url, sha256):
+            return torchvision_published(Name(name.base, tag, name.package))
+    return None

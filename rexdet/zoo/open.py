@@ -15,7 +15,10 @@ from rexdet.weights.checkpoint import Checkpoint, read_checkpoint, with_known_pi
 from rexdet.weights.load import LoadReport, compare, fill
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo import lwdna_file, published
-from rexdet.zoo.external import create_external_backbone, create_external_model, fetch_external
+from rexdet.zoo.external import create_external_backbone, create_external_model
+from rexdet.zoo.external_checkpoint import external_of, open_external
+from rexdet.zoo.external_load import compare_external, external_network, fill_external
+from rexdet.zoo.external_network import ExternalNetwork, on_meta
 from rexdet.zoo.names import Name, parse, take_rule
 from rexdet.zoo.registry import LWDNA_RESNET50, NetworkSpec, identify, resolve, skeleton_of
 
@@ -27,17 +30,22 @@ FROM_THE_WEIGHTS = ("stride_in", "stem_norm")
 _ENDINGS = (".pth", ".pt", ".th", ".tar", ".pkl", ".safetensors", ".bin", ".ckpt")
 
 
-def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "") -> Checkpoint:
+def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "", network: str = "") -> Checkpoint:
     """Open weights: a file, a published name ("rexnet_1.0@nav_in1k"), or a state dict.
 
     pixels: your word about what the network was trained to see (a preset's name, a YAML file, a mapping); the file's
         SHA-256 and its metadata are asked first. part: which network of a file that holds several; "" chooses.
+    network: "timm:NAME" or "torchvision:NAME" for a file of such a network that does not say so itself; its tensors
+        have that package's keys. A name of our own networks says nothing new: their files tell.
 
-    Raises UserError for anything that is not a whole, sound checkpoint of one of our networks, for a name that was
+    Raises UserError for anything that is not a whole, sound checkpoint of one of these networks, for a name that was
     never published, and where a file would have to be fetched and cannot be.
     """
     if isinstance(source, Checkpoint):
         return source if pixels in (None, "") else with_word_on_pixels(source, pixels)
+    external = external_of(source, network)
+    if external is not None:
+        return open_external(external, source, pixels, part)
     if isinstance(source, Mapping):
         return read_checkpoint(source, pixels=pixels, part=part, known=published.known_file, name_of=identify)
     if is_published_name(source):
@@ -97,7 +105,29 @@ def load_weights(model: nn.Module, source: Source, head: str = "auto", strict: b
     strict: nothing may be missing, and nothing unexpected outside of the classifier and what lies behind the model's
         last feature map, else UserError is raised with the report in one line and the model stays as it was.
     """
+    external = external_network(model)
+    if external is not None:
+        return fill_external(model, _open_for(external, source), head=head, strict=strict)
     return fill(model, open_checkpoint(source), head=head, strict=strict, name_of=identify)
+
+
+def _same_network(name: Name, network: ExternalNetwork) -> bool:
+    return (name.base, name.package) == (network.base.base, network.package)
+
+
+def compare_weights(model: nn.Module, checkpoint: Checkpoint) -> LoadReport:
+    """The report that `load_weights` would give, without changing the model; it may live on the meta device."""
+    if external_network(model) is not None:
+        return compare_external(model, checkpoint)
+    return compare(model, checkpoint, name_of=identify)
+
+
+def _open_for(network: ExternalNetwork, source: Source) -> Checkpoint:
+    """A checkpoint for a network of another package, which may have been built with overrides."""
+    if isinstance(source, Checkpoint):
+        return source
+    name = external_of(source, network.name) or network.base
+    return open_external(name, source, network=network if _same_network(name, network) else None)
 
 
 def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
@@ -107,7 +137,7 @@ def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
     """
     name = parse(network)
     if name.package:
-        raise UserError(f"{network} is not one of rexdet's own networks", where="--network", fix="give one of ours")
+        return _external_fit(name, checkpoint)
     spec, overrides = network_spec(network, checkpoint)
     # The file's own overrides (a depth, no squeeze-excitation) belong to it, where the name is the one that it has.
     if checkpoint.network == name.without_rule.network:
@@ -118,6 +148,21 @@ def fit_report(checkpoint: Checkpoint, network: str) -> LoadReport:
     if checkpoint.shape.head is None:
         model = Backbone(model, [_last_feature(checkpoint, model)])
     return compare(model, checkpoint, name_of=identify)
+
+
+def _external_fit(name: Name, checkpoint: Checkpoint) -> LoadReport:
+    """How a checkpoint fits a network of another package: the classifier, or for a backbone's file its feature maps."""
+    with_head = checkpoint.shape.head is not None
+    return compare_external(
+        on_meta(
+            lambda: (
+                create_external_model(name, None, None, {})
+                if with_head
+                else create_external_backbone(name, PYRAMID, "BN", 0, None, {})
+            )
+        ),
+        checkpoint,
+    )
 
 
 def _last_feature(checkpoint: Checkpoint, model: nn.Module) -> str:
@@ -141,7 +186,7 @@ def create_model(
     """
     parsed = parse(name)
     if parsed.package:
-        return create_external_model(parsed, num_classes, _external_file(parsed, weights), overrides)
+        return create_external_model(parsed, num_classes, _external_checkpoint(parsed, weights, overrides), overrides)
     checkpoint = _checkpoint_for(parsed, weights)
     if num_classes is None and checkpoint is not None:
         num_classes = checkpoint.shape.classes
@@ -186,7 +231,7 @@ def create_backbone(
         if activation_checkpointing:
             raise UserError("activation checkpointing is for rexdet's own networks", where=name, fix="leave it out")
         return create_external_backbone(
-            parsed, out_features, norm, freeze_at, _external_file(parsed, weights), overrides
+            parsed, out_features, norm, freeze_at, _external_checkpoint(parsed, weights, overrides), overrides
         )
     checkpoint = _checkpoint_for(parsed, weights)
     spec, told = network_spec(parsed.network, checkpoint)
@@ -248,16 +293,13 @@ def asks_its_weights(network: str) -> bool:
     return any(resolve(network).takes(key) for key in FROM_THE_WEIGHTS)
 
 
-def _external_file(name: Name, weights: Source | None) -> Path | None:
-    """The file that fills another package's network: what its tag names, or one of the user's in its own layout."""
+def _external_checkpoint(name: Name, weights: Source | None, overrides: dict[str, Any]) -> Checkpoint | None:
+    """What fills another package's network: what its tag names, or the weights that are given beside a name."""
     _check_named_once(name, weights)
+    network = ExternalNetwork(name, overrides)
     if name.tag:
-        return fetch_external(name)[0]
-    if weights is None:
-        return None
-    if not isinstance(weights, str | Path):
-        raise UserError("another package's network takes a file of weights", where=str(name), fix="give a path")
-    return Path(weights)
+        return open_external(name, str(name), network=network)
+    return None if weights is None else _open_for(network, weights)
 
 
 def _checkpoint_for(name: Name, weights: Source | None) -> Checkpoint | None:

@@ -125,7 +125,7 @@ def nothing_published(network: str, tag: str = "") -> UserError:
 
 
 def fetch(entry: Entry) -> Path:
-    """A file of the entry: one that lies in the cache or in an installed package, else the first that can be fetched."""
+    """A file of the entry: one that lies in the cache or an installed package, else the first that can be fetched."""
     remotes = entry.remote_files()
     for remote in remotes:
         if (found := cache.present(remote)) is not None:

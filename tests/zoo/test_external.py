@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import rexdet
 from rexdet.weights import cache
-from rexdet.zoo.external import fetch_external
+from rexdet.zoo.external_checkpoint import fetch_external
 from rexdet.zoo.names import parse
 
 
@@ -101,7 +101,7 @@ def test_what_there_is_not_is_answered_with_what_there_is(name: str, expected: s
         ({"norm": "GN"}, "norm 'GN'"),
         ({"freeze_at": 7}, "freeze_at is 7"),
         ({"norm": "FrozenBN"}, "frozen norm without statistics"),
-        ({"weights": {}}, "takes a file"),
+        ({"weights": {}}, "no tensors"),
         ({"activation_checkpointing": True}, "activation checkpointing"),
     ],
 )
@@ -154,9 +154,9 @@ def test_a_tag_brings_the_pixels(tmp_path) -> None:
     cache.folder().mkdir(parents=True)
     source = rexdet.create_model("timm:resnet18")
     save_file(source.state_dict(), str(cache.folder() / "timm.resnet18.a1_in1k.safetensors"))
-    path, pixels = fetch_external(parse("timm:resnet18@a1_in1k"))
+    path, known = fetch_external(parse("timm:resnet18@a1_in1k"))
     assert path.name == "timm.resnet18.a1_in1k.safetensors"
-    assert (pixels.mean, pixels.crop) == ((0.485, 0.456, 0.406), 224)
+    assert (known.pixels.mean, known.pixels.crop) == ((0.485, 0.456, 0.406), 224)
     model = rexdet.create_model("timm:resnet18@a1_in1k")
     assert torch.equal(model.conv1.weight, source.conv1.weight)
 
