@@ -77,7 +77,7 @@ class Layer:
 class Coupling:
     """layers: in the order in which they run. norms: path of a norm -> the class of each channel.
 
-    fixed: for each class, whether it must stay: the image's channels, a linear layer's outputs.
+    fixed: for each class, whether it must stay: the image's channels, a linear layer's outputs, the network's output.
     """
 
     layers: list[Layer]
@@ -118,7 +118,8 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> Coupling:
     image = torch.empty((1, *input_shape), device="meta")
     tracer.label(image, tracer.classes.fixed(input_shape[0]))
     with torch.no_grad(), tracer:
-        shadow(image)
+        output = shadow(image)
+    tracer.fix(output)
     return tracer.finish()
 
 
@@ -183,6 +184,13 @@ class _Tracer(TorchDispatchMode):
 
     def label(self, tensor: Tensor, classes: Classes) -> None:
         self._labels[id(tensor)] = (tensor, classes)
+
+    def fix(self, output: Any) -> None:
+        """What the network gives stays as it is, also where a convolution is its classifier."""
+        classes = self._of(output)
+        if classes is None:
+            raise UserError("the search cannot follow how the network's output comes from its input")
+        self.classes.fixed_ones.extend(classes.tolist())
 
     def _of(self, tensor: Any) -> Classes | None:
         entry = self._labels.get(id(tensor)) if isinstance(tensor, Tensor) else None

@@ -16,12 +16,13 @@ from rexdet.zoo.resize import is_depthwise
 def genome_keys(network: nn.Module, coupling: Coupling) -> dict[str, str]:
     """Path of a layer -> its key in a genome, for the layers whose width a genome gives.
 
-    Our networks say which these are (`.channels`); of others it is every convolution but the depthwise ones.
+    Our networks say which these are (`.channels`); of others it is every convolution but the depthwise ones and a
+    classifier.
     """
     own: Mapping[str, int] | None = getattr(network, "channels", None)
     keys = {}
     for layer in coupling.layers:
-        if not layer.is_convolution:
+        if not layer.is_convolution or coupling.fixed[layer.out_classes].any():
             continue
         if own is None:
             module = network.get_submodule(layer.path)
@@ -84,6 +85,8 @@ def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> tupl
     with torch.no_grad():
         first, second = one.eval()(images), other.eval()(images)
     largest = (first - second).abs().max()
+    if largest == 0:
+        return 0.0, 0.0
     return float(largest / first.abs().max()), float(largest / (first - first.mean(0)).abs().max())
 
 

@@ -149,10 +149,14 @@ def _metrics(result: SearchResult) -> dict[str, dict[str, float | None]]:
             "share_of_baseline": result.macs / result.baseline_macs,
         },
         "search": {
-            "threshold": result.threshold if math.isfinite(result.threshold) else None,
+            "threshold": _finite(result.threshold),
             **{f"loss_{number}": loss for number, loss in enumerate(result.losses, start=1)},
-            **{f"rebuilt_to_masked_{kind}": value for kind, value in result.difference.items()},
+            **{f"rebuilt_to_masked_{kind}": _finite(value) for kind, value in result.difference.items()},
             **{f"seconds_{part.replace(' ', '_')}": value for part, value in result.seconds.items()},
         },
         "keep_ratio": dict(result.keep_ratios),
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -27,6 +27,7 @@ CASES = [
     ("torchvision:mobilenet_v2", 1.0, 0.4),
     ("torchvision:efficientnet_b0", 1.0, 0.4),
     ("torchvision:regnet_x_400mf", 1.5, 0.4),
+    ("torchvision:squeezenet1_1", 1.0, 0.5),  # Its classifier is a convolution, and it joins channels side by side.
 ]
 SIZE = 64
 
@@ -89,6 +90,7 @@ def test_rebuilt_equals_masked_and_costs_what_the_masks_say(name: str, width: fl
     rebuilt.load_state_dict(shrunk_state(wide, coupling, found.keep))
 
     assert count(wide, (1, 3, size, size)).macs == full
+    assert rebuilt(torch.zeros(1, 3, size, size)).shape == (1, 10 if "cifar" in name else 1000)
     assert count(rebuilt, (1, 3, size, size)).macs == found.macs <= ratio * full
     for layer in coupling.layers:
         if layer.is_convolution and layer.groups == 1:
