@@ -12,6 +12,7 @@ from torch import nn
 
 from rexdet import nets
 from rexdet.detectron2.config import FPN_BUILDER, PLAIN_BUILDER, RETINANET_BUILDER, BackboneSettings, read_settings
+from rexdet.detectron2.external import RexDetExternalBackbone, is_external, make_external_backbone
 from rexdet.detectron2.levels import (
     check_heads,
     describes_a_detector,
@@ -24,6 +25,7 @@ from rexdet.detectron2.pixels import pixels_of_config
 from rexdet.detectron2.start import choose_freezing, choose_norm, find_start, load_start, open_start
 from rexdet.errors import UserError
 from rexdet.weights import Checkpoint
+from rexdet.zoo.external_network import on_meta
 
 
 class RexDetBackbone(nets.Backbone, Backbone):
@@ -43,6 +45,10 @@ class RexDetBackbone(nets.Backbone, Backbone):
         }
 
 
+# A network of ours, or one of timm's and torchvision's.
+AnyBackbone = RexDetBackbone | RexDetExternalBackbone
+
+
 def make_backbone(
     settings: BackboneSettings,
     out_features: tuple[str, ...],
@@ -51,12 +57,14 @@ def make_backbone(
     freeze_at: int,
     in_channels: int = 3,
     detector: str = "",
-) -> RexDetBackbone:
+) -> AnyBackbone:
     """A backbone with random weights, built so that those it starts from will fit.
 
     detector: MODEL.WEIGHTS, or "".
     Raises UserError for an unknown network, argument or feature, and a freeze_at outside 0 to 5.
     """
+    if is_external(settings):
+        return make_external_backbone(settings, out_features, norm=norm, freeze_at=freeze_at, in_channels=in_channels)
     weights = checkpoint_that_tells(settings, detector)
     return _backbone(settings, out_features, norm, freeze_at, in_channels, weights)
 
@@ -83,16 +91,18 @@ def _backbone(
 
 def draft_backbone(
     settings: BackboneSettings, out_features: tuple[str, ...], norm: str = "BN", detector: str = ""
-) -> RexDetBackbone:
+) -> AnyBackbone:
     """The backbone without memory for its tensors: tells whether it can be built, and its maps and shapes. Raises as
     `make_backbone` does.
     """
+    if is_external(settings):
+        return on_meta(lambda: make_external_backbone(settings, out_features, norm=norm, freeze_at=0))
     weights = checkpoint_that_tells(settings, detector)
     with torch.device("meta"):
         return _backbone(settings, out_features, norm, 0, 3, weights)
 
 
-def build_rexdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
+def build_rexdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AnyBackbone:
     """The backbone that MODEL.REXDET describes, its weights loaded, without a neck.
 
     Raises UserError for whatever cannot work as it is written; the message names the key and what to write.
@@ -135,7 +145,7 @@ def register_builders() -> None:
             BACKBONE_REGISTRY._do_register(name, builder)
 
 
-def _build(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
+def _build(cfg: CfgNode, input_shape: ShapeSpec) -> AnyBackbone:
     settings = read_settings(cfg)
     start = find_start(cfg.MODEL.WEIGHTS, settings)
     backbone = make_backbone(
@@ -155,11 +165,11 @@ def _build(cfg: CfgNode, input_shape: ShapeSpec) -> RexDetBackbone:
     return backbone
 
 
-def _level(bottom_up: RexDetBackbone, feature: str) -> int:
+def _level(bottom_up: AnyBackbone, feature: str) -> int:
     return bottom_up.features[feature].stride.bit_length() - 1
 
 
-def _pyramid(cfg: CfgNode, bottom_up: RexDetBackbone, names: list[str], top: nn.Module) -> FPN:
+def _pyramid(cfg: CfgNode, bottom_up: AnyBackbone, names: list[str], top: nn.Module) -> FPN:
     return FPN(
         bottom_up=bottom_up,
         in_features=names,

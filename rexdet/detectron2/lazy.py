@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import LazyCall
 from omegaconf import DictConfig, OmegaConf
 
-from rexdet.detectron2.backbone import RexDetBackbone, draft_backbone, make_backbone
+from rexdet.detectron2.backbone import AnyBackbone, draft_backbone, make_backbone
 from rexdet.detectron2.config import NORMS, BackboneSettings
 from rexdet.detectron2.pixels import pixels_for
 from rexdet.detectron2.start import Start, choose_freezing, choose_norm, find_start, load_start, open_start
@@ -31,7 +31,7 @@ def build_bottom_up(
     activation_checkpointing: bool = False,
     overrides: Mapping[str, Any] | None = None,
     detector: str = "",
-) -> RexDetBackbone:
+) -> AnyBackbone:
     """A backbone with its weights loaded, for `bottom_up=L(build_bottom_up)(name=...)` in a LazyConfig.
 
     The arguments are the MODEL.REXDET keys under their own names (docs/detectron2.md), and:

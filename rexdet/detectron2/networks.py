@@ -20,8 +20,7 @@ def checkpoint_that_tells(settings: BackboneSettings, detector: str = "") -> Che
 
     detector: the whole detector's file that will be loaded, or "". Raises UserError where a file cannot be opened.
     """
-    name = parse(settings.name)
-    if name.package or not asks_its_weights(settings.network):
+    if not asks_its_weights(settings.network):
         return None
     start = find_start(detector, settings)
     return None if start is Start.RANDOM else open_start(start, settings, detector)
@@ -34,16 +33,8 @@ def create_network(
 
     weights: those that it will be filled with, as far as they say how it is built (`checkpoint_that_tells`).
 
-    Raises UserError for an unknown network or argument, a network of another package, a value out of range, and an
-    argument with a key of its own.
+    Raises UserError for an unknown network or argument, a value out of range, and an argument with a key of its own.
     """
-    package = parse(settings.name).package
-    if package:
-        raise UserError(
-            f"{settings.name} is a network of {package}, and the builders for detectron2 take rexdet's own",
-            "MODEL.REXDET.NAME",
-            "take one that `rexdet.list_models()` lists",
-        )
     own_keys = {"norm": "NORM", "drop_path": "DROP_PATH", "num_classes": "", "weights": "WEIGHTS"}
     for name in settings.overrides:
         if name in own_keys:

@@ -12,6 +12,7 @@ from rexdet.detectron2.config import BackboneSettings
 from rexdet.errors import UserError
 from rexdet.weights import Checkpoint, Preprocessing, read_pixels
 from rexdet.zoo import published
+from rexdet.zoo.external_checkpoint import known_external
 from rexdet.zoo.names import parse
 from rexdet.zoo.open import is_published_name
 
@@ -57,9 +58,12 @@ def pixels_for(settings: BackboneSettings) -> Pixels:
     A published checkpoint is not fetched for this; the user's word against it is refused when it is opened.
     """
     if "@" in settings.source and is_published_name(settings.source):
-        return _in_255(published.entry(parse(settings.source)).pixels)
+        name = parse(settings.source)
+        known = known_external(name) if name.package else published.entry(name).known()
+        return _in_255(known.pixels)
     if settings.source:
-        return _in_255(rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None).pixels)
+        checkpoint = rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None, network=settings.network)
+        return _in_255(checkpoint.pixels)
     return _in_255(read_pixels(settings.pixels or "imagenet", "MODEL.REXDET.PIXELS"))
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from rexdet.coco.annotations import CocoDataset
 from rexdet.detectron2.backbone import RexDetBackbone
 from rexdet.detectron2.data import CocoFiles
+from rexdet.detectron2.external import RexDetExternalBackbone
 from rexdet.detectron2.plan import Plan
 from rexdet.job import DetectionJob
 from rexdet.processes import world_size
@@ -21,7 +22,7 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
     backbone = getattr(getattr(detector, "backbone", None), "bottom_up", getattr(detector, "backbone", None))
     pixels = {"mean": plan.pixel_mean, "std": plan.pixel_std, "order": plan.image_format, "range": 255}
     part = Network(name=plan.backbone.partition("@")[0], pixels=Pixels.model_validate(pixels))
-    if not isinstance(backbone, RexDetBackbone):
+    if not isinstance(backbone, RexDetBackbone | RexDetExternalBackbone):
         part.source = plan.detector_weights or None
         return part
     part.norm = norm_of(backbone)
@@ -40,6 +41,8 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
 
 def norm_of(backbone: nn.Module) -> str:
     """The kind of norm that the part of the backbone that learns has."""
+    if isinstance(backbone, RexDetExternalBackbone):
+        return backbone.norm_kind
     from rexdet.nets.layers import BatchNorm2d, FrozenBatchNorm2d, SyncBatchNorm
 
     kinds = {"BN": BatchNorm2d, "SyncBN": SyncBatchNorm, "GN": nn.GroupNorm}

@@ -14,7 +14,8 @@ import rexdet
 from rexdet.detectron2.config import BackboneSettings
 from rexdet.detectron2.pixels import Pixels, check_pixels
 from rexdet.errors import UserError
-from rexdet.weights import Checkpoint, compare
+from rexdet.weights import Checkpoint
+from rexdet.zoo.open import compare_weights
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,10 @@ def open_start(start: Start, settings: BackboneSettings, detector: str = "") -> 
     if start is Start.RANDOM:
         return None
     if start is Start.BACKBONE:
-        return rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None)
+        return rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None, network=settings.network)
     path = _local_path(detector)
     try:
-        checkpoint = rexdet.open_checkpoint(path, pixels=settings.pixels or None)
+        checkpoint = rexdet.open_checkpoint(path, pixels=settings.pixels or None, network=settings.network)
     except UserError as error:
         raise _foreign(detector, error.what, settings) from error
     if checkpoint.kind != "detector":
@@ -75,7 +76,7 @@ def check_start(backbone: nn.Module, checkpoint: Checkpoint, start: Start, pixel
     # A detector may have been trained on any pixels: only where its own are known can they be held against the config.
     if pixels is not None and (start is Start.BACKBONE or checkpoint.pixels_known_by != "assumed"):
         check_pixels(pixels, checkpoint)
-    compare(backbone, checkpoint).raise_if_wrong()
+    compare_weights(backbone, checkpoint).raise_if_wrong()
 
 
 def load_start(backbone: nn.Module, checkpoint: Checkpoint, start: Start, pixels: Pixels | None = None) -> None:

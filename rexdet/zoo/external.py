@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
-from rexdet.nets.features import LAST_STAGE, PYRAMID, Feature
+from rexdet.nets.features import LAST_STAGE, PYRAMID, STEM_STAGE, Feature
 from rexdet.nets.layers import freeze_norms
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.zoo.external_load import IDENTITY, fill_external
@@ -34,6 +34,8 @@ class ExternalBackbone(nn.Module):
     stages: the modules of each stage (1 the stem, 2 to 5 up to res2 to res5). freeze_at: how many of the stages have no
     gradient and stay in evaluation mode, so that their norms' statistics are constant.
     """
+
+    norm_kind = "BN"  # "BN", "FrozenBN" or "SyncBN": what its batch norms are
 
     def __init__(
         self,
@@ -97,19 +99,22 @@ def create_external_backbone(
     a freeze_at out of range, and weights that do not fit.
     """
     _check_request(name, out_features, norm, freeze_at)
-    wanted = [feature for feature in PYRAMID if feature in out_features]
+    last = max(PYRAMID.index(feature) for feature in out_features)
+    # Where a stage ends is told by its map, so freezing asks for those in between, too.
+    wanted = [feature for feature in PYRAMID[: last + 1] if freeze_at > STEM_STAGE or feature in out_features]
     build = timm_body if name.package == "timm" else torchvision_body
     body, paths = build(name, wanted, overrides)
     body = _with_norm(body, norm, name.package)
     features, stages = _probe(body, wanted, paths)
-    missing = [stage for stage in range(1, freeze_at + 1) if stage not in stages]
+    missing = [stage for stage in range(1, min(freeze_at, last + 2) + 1) if stage not in stages]
     if missing:
         raise UserError(
             f"cannot be frozen up to stage {freeze_at}: where stage {missing[0]} ends is not known",
             where=str(name),
-            fix=f"ask for {', '.join(PYRAMID[: max(freeze_at - 1, 1)])} too, or freeze less",
+            fix="freeze less",
         )
     backbone = kind(body, features, out_features, stages, freeze_at)
+    backbone.norm_kind = norm
     setattr(backbone, IDENTITY, ExternalNetwork(name, overrides))
     if checkpoint is not None:
         fill_external(backbone, checkpoint)

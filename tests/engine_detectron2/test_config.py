@@ -140,7 +140,7 @@ def test_a_missing_file_is_told() -> None:
         ("NORM", "LN", "BN, FrozenBN, SyncBN, GN"),
         ("NAME", "rexnte_1.0", "did you mean rexnet_1.0"),
         ("NAME", "", "names no network"),
-        ("NAME", "timm:resnet18", "a network of timm"),
+        ("NAME", "timm:vit_tiny_patch16_224", "has no map for res"),
         ("NAME", 50, "is not a text"),
         ("DROP_PATH", 1.0, r"not a number in \[0, 1\)"),
         ("ACT_CHECKPOINT", "yes", "True or False"),

@@ -72,10 +72,15 @@ def test_frozen_stages_stay_as_they_are(name: str) -> None:
     assert len(same) < len(before)
 
 
-def test_freezing_needs_to_know_where_stages_end() -> None:
+def test_stages_whose_maps_nobody_asks_for_can_be_frozen() -> None:
+    """RetinaNet reads res3 to res5 and freezes the stem and res2."""
     pytest.importorskip("timm")
-    assert "cannot be frozen" in refusal(rexdet.create_backbone, "timm:resnet18", ("res5",), freeze_at=2)
-    assert rexdet.create_backbone("timm:resnet18", ("res5",), freeze_at=1).out_features == ("res5",)
+    backbone = rexdet.create_backbone("timm:resnet18", ("res5",), freeze_at=2)
+    assert list(backbone(torch.zeros(1, 3, 64, 64))) == list(backbone.features) == ["res5"]
+    frozen = {key.split(".")[1] for key, tensor in backbone.named_parameters() if not tensor.requires_grad}
+    assert frozen == {"conv1", "bn1", "layer1"}
+    whole = rexdet.create_backbone("timm:resnet18", ("res3",), freeze_at=5)
+    assert not any(tensor.requires_grad for tensor in whole.parameters())
 
 
 @pytest.mark.parametrize(
