@@ -22,6 +22,8 @@ class Family:
     constructor: gives a network. arguments: a matched name -> the arguments that it fixes. Raises UserError for a name
     of this form that no network has.
     listed: names that people use, first to last. candidates: a network's shape -> names and overrides that may fit it.
+    nearest: the same for a shape that no family's candidates fit: names whose widths are the nearest to it, the widths
+    that differ beside them.
     num_classes: the networks' own count. detection: whether they have feature maps at strides 4 to 32.
     """
 
@@ -34,3 +36,4 @@ class Family:
     candidates: Callable[[NetworkShape], Candidates]
     num_classes: int = 1000
     detection: bool = True
+    nearest: Callable[[NetworkShape], Candidates] = lambda shape: iter(())

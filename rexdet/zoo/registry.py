@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -153,10 +153,11 @@ def identify(state: Mapping[str, Shaped]) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _candidates(shape: NetworkShape) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Candidates of every family; those that need no override first."""
-    every = [candidate for family in FAMILIES for candidate in family.candidates(shape)]
-    return sorted(every, key=lambda candidate: len(candidate[1]))
+def _candidates(shape: NetworkShape) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Candidates of every family; those that need the fewest widths of their own and other overrides first."""
+    for search in ("candidates", "nearest"):
+        every = [candidate for family in FAMILIES for candidate in getattr(family, search)(shape)]
+        yield from sorted(every, key=lambda found: (len(found[1].get("channels", ())), len(found[1])))
 
 
 class _WithoutInitialisation(TorchFunctionMode):

@@ -97,9 +97,10 @@ def _resnext_candidates(shape: ResNetShape) -> Candidates:
     for depth, depths in BOTTLENECK_DEPTHS.items():
         if _are_depths(shape, depths):
             groups = _nearest_groups(shape, depths)
-            if groups != {"cardinality": 1, "base_width": 64}:
-                name = f"resnext{depth}_{groups['cardinality']}x{groups['base_width']}d"
-                yield name, _own_widths(shape, {"depths": depths, **groups})
+            overrides = _own_widths(shape, {"depths": depths, **groups})
+            # Without groups, widths of its own belong to a ResNet.
+            if groups["cardinality"] > 1 or (groups["base_width"] != 64 and not overrides):
+                yield f"resnext{depth}_{groups['cardinality']}x{groups['base_width']}d", overrides
 
 
 def _cifar_resnet_candidates(shape: ResNetShape) -> Candidates:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from rexdet.errors import UserError
 from rexdet.nets.rexnet import STAGE_BLOCKS, ReXNet, linear_channels
 from rexdet.weights.rexnet_shapes import RexnetShape
@@ -48,18 +50,51 @@ def _search(
         overrides: dict[str, Any] = {} if squeezes != lite else {"squeeze_excitation": squeezes}
         for depth, blocks in _depths(shape):
             for width in _widths():
-                widths = linear_channels(
-                    width,
-                    blocks,
-                    first=16,
-                    growth=164.0 if lite else 180.0,
-                    growth_steps=blocks - 1 if lite else blocks,
-                    divisor=divisor(width),
-                )
-                if widths[: len(seen)] == seen:
+                if _rule(width, blocks, lite=lite, divisor=divisor)[: len(seen)] == seen:
                     yield f"{name}_{width}", {**overrides, **({} if depth == 1.0 else {"depth": depth})}
 
     return candidates
+
+
+def _nearest(
+    name: str, *, lite: bool, divisor: Callable[[float], int]
+) -> Callable[..., Iterator[tuple[str, dict[str, Any]]]]:
+    """The width of one ReXNet family from which the fewest block widths of a shape differ, by the least."""
+
+    def nearest(shape: NetworkShape) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not isinstance(shape, RexnetShape) or None in shape.blocks or not shape.blocks:
+            return
+        squeezes = any(channels != 0 for channels in shape.squeezed)
+        fixed: dict[str, Any] = {} if squeezes != lite else {"squeeze_excitation": squeezes}
+        for depth, blocks in _depths(shape):
+            overrides = {**fixed, **({} if depth == 1.0 else {"depth": depth})}
+
+            def distance(width: float, blocks: int = blocks) -> tuple[int, int]:
+                rule = _rule(width, blocks, lite=lite, divisor=divisor)
+                away = [abs(one - other) for one, other in zip(shape.blocks, rule, strict=False) if one is not None]
+                return sum(step > 0 for step in away), sum(away)
+
+            width = min(_widths(), key=distance)
+            with torch.device("meta"):
+                rule = ReXNet(
+                    width, lite=lite, channel_divisor=None if lite else divisor(width), num_classes=1, **overrides
+                ).channels
+            own = {path: wide for path, wide in shape.channels.items() if path in rule and wide != rule[path]}
+            yield f"{name}_{width}", {**overrides, "channels": own}
+
+    return nearest
+
+
+def _rule(width: float, blocks: int, *, lite: bool, divisor: Callable[[float], int]) -> list[int]:
+    """What the blocks of a named network write."""
+    return linear_channels(
+        width,
+        blocks,
+        first=16,
+        growth=164.0 if lite else 180.0,
+        growth_steps=blocks - 1 if lite else blocks,
+        divisor=divisor(width),
+    )
 
 
 def _depths(shape: RexnetShape) -> Iterator[tuple[float, int]]:
@@ -96,6 +131,7 @@ FAMILIES = (
         arguments=lambda match: {"width": _width(match)},
         listed=tuple(f"rexnet_{width}" for width in (0.6, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 2.0, 2.2, 3.0)),
         candidates=_search("rexnet", lite=False, divisor=lambda width: 1),
+        nearest=_nearest("rexnet", lite=False, divisor=lambda width: 1),
     ),
     Family(
         title="ReXNet-lite",
@@ -105,6 +141,7 @@ FAMILIES = (
         arguments=lambda match: {"width": _width(match), "lite": True},
         listed=tuple(f"rexnet_lite_{width}" for width in (1.0, 1.3, 1.5, 2.0)),
         candidates=_search("rexnet_lite", lite=True, divisor=lambda width: 8),
+        nearest=_nearest("rexnet_lite", lite=True, divisor=lambda width: 8),
     ),
     Family(
         title="ReXNet with timm's rounded channels",
@@ -114,5 +151,6 @@ FAMILIES = (
         arguments=lambda match: {"width": _width(match), "channel_divisor": _rexnetr_divisor(_width(match))},
         listed=tuple(f"rexnetr_{width}" for width in (1.0, 1.3, 1.5, 2.0, 3.0)),
         candidates=_search("rexnetr", lite=False, divisor=_rexnetr_divisor),
+        nearest=_nearest("rexnetr", lite=False, divisor=_rexnetr_divisor),
     ),
 )

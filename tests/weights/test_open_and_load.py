@@ -183,11 +183,21 @@ def test_a_width_is_told_by_content_also_from_a_backbone_alone(make_state, name:
     assert (opened.network, opened.kind, opened.shape.classes) == (name, "backbone", None)
 
 
-def test_a_network_without_a_name_is_described(make_state) -> None:
+def test_a_width_of_its_own_stands_beside_the_name(make_state) -> None:
     checkpoint = rexdet.open_checkpoint(make_state(stem_channels=40))
-    assert checkpoint.network is None
+    assert (checkpoint.network, checkpoint.overrides) == (SMALL, {"channels": {"stem": 40}})
     assert checkpoint.shape.stem == 40
     assert rexdet.load_weights(rexdet.create_model(SMALL, 10, stem_channels=40), checkpoint).ok
+    assert rexdet.load_weights(rexdet.create_model(SMALL, 10, **checkpoint.overrides), checkpoint).ok
+
+
+def test_a_network_without_a_name_is_described(make_state) -> None:
+    state = make_state()
+    state["blocks.4.project.conv.weight"] = state["blocks.4.project.conv.weight"][:-1]
+    checkpoint = rexdet.open_checkpoint(state)
+    assert checkpoint.network is None
+    assert checkpoint.shape.stem == 32
+    assert "stem 32, blocks" in checkpoint.shape.summary()
 
 
 def test_a_checkpoint_does_not_follow_what_happens_to_its_source(make_state, tmp_path: Path) -> None:
