@@ -24,6 +24,7 @@ from rexdet.shrink.widen import widen
 from rexdet.studies.cells import Cell, config_text
 from rexdet.transfer.augment import Augmenter, Normaliser
 from rexdet.transfer.job import Job
+from rexdet.transfer.optimise import network_options
 from rexdet.zoo.genome import write_genome
 from rexdet.zoo.open import create_model
 
@@ -57,7 +58,7 @@ def make_job(cell: Cell, output: Path) -> Job:
     if cell.setting == BASELINE:
 
         def build() -> nn.Module:
-            return create_model(cell.network, classes)
+            return create_model(cell.network, classes, **network_options(cell.protocol))
 
     else:
         result = find_widths(cell)
@@ -73,7 +74,9 @@ def make_job(cell: Cell, output: Path) -> Job:
 
         def build() -> nn.Module:
             # The weights that the search ends with, or fresh ones: the claim is about the widths.
-            return result.model if cell.options["weights"] == "inherited" else result.genome.build(classes)
+            if cell.options["weights"] == "inherited":
+                return result.model
+            return result.genome.build(classes, **network_options(cell.protocol))
 
     return Job(
         name=cell.name,

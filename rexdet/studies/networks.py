@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,15 +47,16 @@ class PlainNetwork(nn.Module):
         return self.head(self.units(x).mean((2, 3)))
 
 
-def make_network(name: str, num_classes: int) -> nn.Module:
+def make_network(name: str, num_classes: int, **options: Any) -> nn.Module:
     """A network of a study by name, with random weights: the zoo's names and `plainD_cifar`, an N:M rule before either.
 
+    options: of `create_model`; a plain chain has none and leaves them.
     Raises UserError for a name that is none of these.
     """
     rule, base = take_rule(name)
     plain = _PLAIN.fullmatch(base)
     if plain is None:
-        return create_model(name, num_classes)
+        return create_model(name, num_classes, **options)
     try:
         network = PlainNetwork(int(plain["depth"]), num_classes)
     except ValueError as error:

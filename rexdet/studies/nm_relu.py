@@ -15,6 +15,7 @@ from rexdet.runs import Network
 from rexdet.studies.cells import Cell, config_text
 from rexdet.studies.networks import make_network, removed_activations
 from rexdet.transfer.job import Job
+from rexdet.transfer.optimise import network_options
 
 NAME = "nm_relu"
 # In a residual branch of two convolutions all ratios take the same activation; in a plain chain they differ.
@@ -42,7 +43,7 @@ def make_job(cell: Cell, output: Path) -> Job:
     name = cell.network if cell.setting == BASELINE else f"nm{cell.setting}/{cell.network}"
 
     def build() -> nn.Module:
-        return make_network(name, len(images.classes))
+        return make_network(name, len(images.classes), **network_options(cell.protocol))
 
     removed = removed_activations(cell.network, cell.setting, cell.protocol.image_size)
     return Job(

@@ -193,10 +193,10 @@ def write(outcome: Outcome, folder: Path) -> None:
 
 
 def publish(outcome: Outcome, folder: Path) -> None:
-    """Write tables, plots and records for others: without the machine's processes and the state of its disk."""
+    """Write tables, plots and records for others: without what tells of one machine and of the files on its disk."""
     write(outcome, folder)
     for run in outcome.runs:
-        record = run.record.model_copy(update={"process": None, "files": {}})
+        record = run.record.model_copy(update={"process": None, "hardware": None, "files": {}})
         write_record(folder / "records" / f"{record.name}.json", record)
 
 

@@ -32,7 +32,7 @@ from rexdet.runs import (
 )
 from rexdet.transfer.augment import Augmenter, Normaliser
 from rexdet.transfer.datasets import ImageSet
-from rexdet.transfer.optimise import learning_rates, make_average, make_optimiser, set_norm_momentum
+from rexdet.transfer.optimise import check_network, learning_rates, make_average, make_optimiser, set_norm_momentum
 from rexdet.transfer.protocols import Protocol
 from rexdet.weights.pixels import Preprocessing
 
@@ -102,13 +102,15 @@ def train(
     where it holds one, training goes on from there. run: told of losses by epoch, and of a failure. progress: show a
     bar. stop_after: leave after so many steps of this call, with the state kept, as an interruption would.
 
-    Raises UserError: a loss that is not finite, images that the network has no outputs for, a state of another run.
+    Raises UserError: a loss that is not finite, images that the network has no outputs for, a drop path that it was
+    built without, a state of another run.
     """
     state_path = None if folder is None else Path(folder) / STATE_NAME
     steps = protocol.total_steps(len(images))
     seed_everything(seed)
     # Channels last is a third faster on the CPU, and what CUDA wants.
     network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    check_network(protocol, network)
     set_norm_momentum(network, protocol.bn_momentum)
     optimiser, average = make_optimiser(protocol, network), make_average(protocol, network)
     sampler = ResumableSampler(len(images), seed, batch_size=protocol.batch_size)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rexdet.errors import UserError
 from rexdet.runs import Recipe
 from rexdet.transfer.protocols import Protocol
 
@@ -70,6 +71,22 @@ def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum
+
+
+def network_options(protocol: Protocol) -> dict[str, float]:
+    """What a protocol asks of a network's constructor (`create_model(name, **options)`): drop path, or nothing."""
+    return {"drop_path": protocol.drop_path} if protocol.drop_path else {}
+
+
+def check_network(protocol: Protocol, network: nn.Module) -> None:
+    """Raise UserError where the protocol asks for drop path and the network was built without."""
+    has_it = any(type(module).__name__ in ("DropPath", "StochasticDepth") for module in network.modules())
+    if protocol.drop_path and not has_it:
+        raise UserError(
+            f"drop_path is {protocol.drop_path:g}, and the network has no drop path",
+            f"protocol {protocol.name}",
+            "set it to 0, or take a network that has it",
+        )
 
 
 def recipe(protocol: Protocol, steps: int) -> Recipe:

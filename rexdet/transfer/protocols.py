@@ -53,8 +53,8 @@ class Protocol(_Part):
     image_size: side of the network's input in pixels; images of another shape are scaled to it, whole.
     learning_rate: after the warm-up, whose share of all steps is `warm_up`. weight_decay: on every parameter.
     bn_momentum: PyTorch's, None for the network's own. ema: decay of the averaged weights, None to keep none; they are
-    what is evaluated then. drop_path: rate of the network's last block. pixels: mean and std for networks without a
-    checkpoint, as `rexdet.weights.pixels.read_pixels` takes them; a checkpoint's own come first.
+    what is evaluated then. drop_path: rate of the network's last block, given when it is built. pixels: mean and std
+    for networks without a checkpoint, as `rexdet.weights.pixels.read_pixels` takes them; a checkpoint's own come first.
     """
 
     name: Annotated[str, Field(min_length=1)]

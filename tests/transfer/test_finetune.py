@@ -13,7 +13,9 @@ from rexdet.errors import UserError
 from rexdet.transfer.datasets import ImageSet
 from rexdet.transfer.evaluate import evaluate
 from rexdet.transfer.finetune import STATE_NAME, Trained, train
+from rexdet.transfer.optimise import network_options
 from rexdet.transfer.protocols import Protocol
+from rexdet.zoo import create_model
 
 MakeNetwork = Callable[..., nn.Module]
 
@@ -110,6 +112,15 @@ def test_a_state_of_another_training_is_refused(
     (tmp_path / STATE_NAME).write_bytes(b"half a file")
     with pytest.raises(UserError, match="not a state of a training"):
         train(make_network(), train_set, protocol, seed=1, folder=tmp_path)
+
+
+def test_a_drop_path_that_the_network_was_built_without_is_refused(
+    make_network: MakeNetwork, train_set: ImageSet, protocol: Protocol
+) -> None:
+    protocol = protocol.changed(drop_path=0.1, steps=1)
+    with pytest.raises(UserError, match="the network has no drop path"):
+        train(make_network(), train_set, protocol, seed=0)
+    assert train(create_model("resnet8b_cifar", 3, **network_options(protocol)), train_set, protocol, seed=0).steps == 1
 
 
 def test_labels_beyond_the_networks_classes_are_told(
