@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
@@ -73,7 +75,7 @@ def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
             module.momentum = momentum
 
 
-def network_options(protocol: Protocol) -> dict[str, float]:
+def network_options(protocol: Protocol) -> dict[str, Any]:
     """What a protocol asks of a network's constructor (`create_model(name, **options)`): drop path, or nothing."""
     return {"drop_path": protocol.drop_path} if protocol.drop_path else {}
 
