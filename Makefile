@@ -17,10 +17,11 @@ DETECTRON2_SOURCE ?=
 SETUP := tools/setup
 RUNTIME := $(VENV)/.rexdet-runtime
 DEVELOPMENT := $(VENV)/.rexdet-development
+MMDET := $(VENV)/.rexdet-mmdet
 PYTEST := OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(TESTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check test-detectron2-v0.6 test-detectron2-main pins clean
+.PHONY: help setup setup-mmdet mmcv-ops quickstart test check test-detectron2-v0.6 test-detectron2-main pins clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -38,6 +39,16 @@ $(DEVELOPMENT): $(RUNTIME) requirements/development.txt
 	@$(PYTHON) $(SETUP)/make_environment.py development --folder $(VENV)
 	@touch $@
 
+setup-mmdet: $(MMDET) ## add MMDetection to .venv: seconds, no compiler
+	@echo "set up: MMDetection; next: $(BIN)/python tools/train_det.py --config configs/mmdet/retinanet_rexnet.py --dataset embedded"
+
+$(MMDET): $(RUNTIME) requirements/mmdet.txt
+	@$(PYTHON) $(SETUP)/make_environment.py mmdet --folder $(VENV)
+	@touch $@
+
+mmcv-ops: setup-mmdet ## compile mmcv's own operators: about 10 minutes on 2 cores, for detectors that need more of them
+	@$(PYTHON) $(SETUP)/make_environment.py mmcv-ops --folder $(VENV)
+
 quickstart: $(RUNTIME) ## from nothing to a trained detector, its table and its pictures, on the CPU
 	@$(BIN)/python tools/quickstart.py
 
@@ -47,7 +58,7 @@ check: setup ## style, types and import contracts, without the tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check ## set up what is missing, then every check and test
+test: check setup-mmdet ## set up what is missing, then every check and test
 	$(PYTEST)
 
 test-detectron2-v0.6: ## the tests on an installed detectron2 v0.6 (DETECTRON2_PYTHON=its python)

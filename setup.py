@@ -28,6 +28,9 @@ DETECTRON2_NEEDS = [
     "termcolor>=1.1",
     "yacs>=0.1.8",
 ]
+# mmcv-lite is mmcv less its compiled operators, for which rexdet.mmdet has torchvision's. mmdet 3.3 takes mmcv up to
+# 2.1 only. With a compiled mmcv installed leave this extra out: both packages own the folder `mmcv`.
+MMDET = ["mmcv-lite>=2.1,<2.2", "mmdet>=3.3,<3.4", "mmengine>=0.10.4,<1"]
 ONNXRUNTIME = ["onnx>=1.15", "onnxruntime>=1.17", "onnxscript>=0.1"]
 OPENVINO = ["openvino>=2024.0"]
 TEST = [
@@ -89,6 +92,7 @@ setup(
     ],
     extras_require={
         "detectron2-needs": DETECTRON2_NEEDS,
+        "mmdet": MMDET,
         "onnxruntime": ONNXRUNTIME,
         "openvino": OPENVINO,
         "test": TEST,

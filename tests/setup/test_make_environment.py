@@ -136,3 +136,97 @@ def test_the_pins_lie_within_the_ranges(repository: Path) -> None:
         name = requirement.name.lower().replace("_", "-")
         assert name in pins, f"{name} is not pinned"
         assert all(version in requirement.specifier for version in pins[name]), requirement
+
+
+class Installed:
+    """Stands in for subprocess.run: an environment that holds `distributions`, in which `broken` imports fail."""
+
+    def __init__(self, *distributions: str, broken: str = "") -> None:
+        self.distributions = distributions
+        self.broken = broken
+        self.commands: list[list[str]] = []
+        self.lists: list[str] = []
+
+    def __call__(self, command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        self.commands.append(list(command))
+        status = 0
+        code = command[2] if command[1:2] == ["-c"] else ""
+        if "m.version(" in code:
+            status = 0 if any(repr(name) in code for name in self.distributions) else 1
+        elif code == f"import {self.broken}":
+            status = 1
+        elif "-r" in command:
+            self.lists.append(Path(command[command.index("-r") + 1]).read_text())
+        return subprocess.CompletedProcess(command, status, stdout="", stderr="")
+
+    def words(self, word: str) -> list[list[str]]:
+        return [command for command in self.commands if word in command]
+
+
+def test_mmdetection_comes_with_the_mmcv_that_needs_no_compiler_and_moves_no_other_pin(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Installed()
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    script.install_mmdet(make(script, tmp_path, uv=True))
+    assert "mmcv-lite==2.1.0\n" in runs.lists[0]
+    (command,) = runs.words("-c") and [command for command in runs.commands if "-r" in command]
+    assert Path(command[command.index("-c") + 1]).name == "runtime.txt"
+    assert not runs.words("uninstall")
+
+
+def test_a_compiled_mmcv_stays_alone(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Installed("mmcv")
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    environment = make(script, tmp_path, uv=True)
+    script.install_mmdet(environment)
+    assert "mmdet==" in runs.lists[0]
+    assert "mmcv" not in runs.lists[0].replace("mmdet", "")
+    before = len(runs.commands)
+    script.compile_mmcv(environment)
+    assert all("install" not in command for command in runs.commands[before:])
+
+
+def test_without_libgl_opencv_comes_without_windows(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Installed(broken="cv2")
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    script.install_mmdet(make(script, tmp_path, uv=True))
+    assert runs.words("uninstall")[0][-1] == "opencv-python"
+    assert runs.words("install")[-1][-1].startswith("opencv-python-headless==")
+
+
+def test_mmcv_is_not_taken_away_before_its_successor_is_built(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Installed()
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    monkeypatch.setattr(script.shutil, "which", lambda name: None)
+    environment = make(script, tmp_path, uv=True)
+    with pytest.raises(script.SetupError, match=r"no C\+\+ compiler.*make mmcv-ops"):
+        script.compile_mmcv(environment)
+
+    # A build that prints what ninja prints, and fails.
+    environment.python.write_text("#!/bin/sh\necho '  [1/77] c++ -c a.cpp'\necho '  [2/77] c++ -c b.cpp'\nexit 1\n")
+    environment.python.chmod(0o755)
+    monkeypatch.setattr(script.shutil, "which", lambda name: "/usr/bin/c++")
+    with pytest.raises(script.SetupError, match="could not be compiled"):
+        script.compile_mmcv(environment)
+    assert not runs.words("uninstall")
+    shown = capsys.readouterr()
+    assert "compiled 2 of 77 files" in shown.out
+    assert "b.cpp" in shown.err
+
+
+def test_the_list_for_mmdetection_repeats_no_pin_with_another_version() -> None:
+    lists = Path(__file__).parents[2] / "requirements"
+    pinned: dict[str, set[str]] = {}
+    for name in ("runtime.txt", "development.txt"):
+        for line in (lists / name).read_text().splitlines():
+            package, _, version = line.partition(";")[0].strip().partition("==")
+            pinned.setdefault(package, set()).add(version)
+    for line in (lists / "mmdet.txt").read_text().splitlines():
+        package, equals, version = line.partition(";")[0].strip().partition("==")
+        assert equals, line
+        assert version in pinned.get(package, {version}), line

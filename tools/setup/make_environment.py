@@ -2,16 +2,21 @@
 
     make_environment.py runtime        the virtual environment, the pinned packages, detectron2 and rexdet itself
     make_environment.py development    what the tests and checks need besides
+    make_environment.py mmdet          MMDetection, with mmcv less its compiled operators (rexdet has torchvision's)
+    make_environment.py mmcv-ops       mmcv with its own operators: compiled here, in minutes (needs a compiler)
 
-Both may be run again at any time. Exit status: 0 done, 2 with one line that says what is missing.
+All may be run again at any time. Exit status: 0 done, 2 with one line that says what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 OLDEST = (3, 10)
 NEWEST_TRIED = (3, 12)
+MMCV = "mmcv==2.1.0"
+MMCV_LITE = "mmcv-lite"
+# Compiled mmcv is all that looks like this in ninja's output: [12/77] c++ -MMD ...
+_BUILD_STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 
 
 class SetupError(Exception):
@@ -74,6 +83,15 @@ class Environment:
         command = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*command, "--no-build-isolation", *arguments], "the packages could not be installed")
 
+    def uninstall(self, name: str) -> None:
+        """Remove a package that may be there."""
+        command = [str(self.python), "-m", "pip", "uninstall", "--yes", "--quiet", "--disable-pip-version-check", name]
+        _run(command, f"{name} could not be removed")
+
+    def holds(self, name: str) -> bool:
+        """Whether a distribution of exactly this name is installed."""
+        return _succeeds([str(self.python), "-c", f"import importlib.metadata as m; m.version({name!r})"])
+
 
 class _Step:
     """One line on the screen for one step: what it is, then how long it took."""
@@ -102,6 +120,12 @@ def set_up(group: str, folder: Path) -> None:
         with _Step("packages for tests and checks"):
             environment.install("-r", str(REQUIREMENTS / "development.txt"))
         return
+    if group == "mmdet":
+        install_mmdet(environment)
+        return
+    if group == "mmcv-ops":
+        compile_mmcv(environment)
+        return
     with _Step("build tools"):
         environment.install("-r", str(REQUIREMENTS / "build.txt"))
     with _Step("torch and the packages that rexdet runs with (about 5 GB unpacked the first time)"):
@@ -114,6 +138,74 @@ def set_up(group: str, folder: Path) -> None:
         step.remark = _last_line(done.stdout)
     with _Step("rexdet itself"):
         environment.install("--no-deps", "--editable", str(ROOT))
+
+
+def install_mmdet(environment: Environment) -> None:
+    """MMDetection and the mmcv that needs no compiler; a compiled mmcv that is there stays, and no second one comes."""
+    pins = (REQUIREMENTS / "mmdet.txt").read_text().splitlines()
+    with _Step("MMDetection") as step, tempfile.TemporaryDirectory() as folder:
+        if environment.holds("mmcv"):
+            pins = [pin for pin in pins if not pin.startswith(f"{MMCV_LITE}==")]
+            step.remark = "done, over the compiled mmcv that is there"
+        wanted = Path(folder) / "mmdet.txt"
+        wanted.write_text("\n".join(pins) + "\n")
+        environment.install("-r", str(wanted), "-c", str(REQUIREMENTS / "runtime.txt"))
+    if not _succeeds([str(environment.python), "-c", "import cv2"]):
+        version = next(pin.partition("==")[2] for pin in pins if pin.startswith("opencv-python=="))
+        with _Step("OpenCV without windows, since this system has no libGL"):
+            # Both own the folder cv2.
+            environment.uninstall("opencv-python")
+            environment.install("--no-deps", f"opencv-python-headless=={version}")
+
+
+def compile_mmcv(environment: Environment) -> None:
+    """Build mmcv with its operators for the torch of the environment, and put it in the place of mmcv-lite.
+
+    On the CPU 77 files, 9 to 13 minutes on two cores; with FORCE_CUDA=1 and a CUDA toolkit CUDA's operators as well.
+    Until the build has succeeded nothing in the environment changes.
+    """
+    if environment.holds("mmcv"):
+        print("-- mmcv with its operators is installed already", flush=True)
+        return
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
+        raise SetupError("no C++ compiler; install one (Debian: apt-get install g++ python3-dev), then make mmcv-ops")
+    with _Step("ninja, which runs the compiler"):
+        environment.install("ninja==1.13.0")
+    with tempfile.TemporaryDirectory() as folder:
+        build_wheel(environment, Path(folder))
+        wheels = sorted(Path(folder).glob("mmcv-*.whl"))
+        if len(wheels) != 1:
+            raise SetupError("the build of mmcv left no wheel; the lines above are the compiler's")
+        with _Step(f"{MMCV} in the place of {MMCV_LITE}"):
+            # Both own the folder mmcv, so the one goes before the other comes.
+            environment.uninstall(MMCV_LITE)
+            environment.install("--no-deps", str(wheels[0]))
+
+
+def build_wheel(environment: Environment, folder: Path) -> None:
+    """Compile mmcv into a wheel in `folder`, with a line that counts the files done."""
+    programs = f"{environment.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    settings = {"MMCV_WITH_OPS": "1", "MAX_JOBS": str(os.cpu_count() or 1), **os.environ, "PATH": programs}
+    pip = [str(environment.python), "-m", "pip", "wheel", "--verbose", "--disable-pip-version-check", "--no-deps"]
+    command = [*pip, "--no-build-isolation", "--no-binary", "mmcv", "--wheel-dir", str(folder), MMCV]
+    started = time.monotonic()
+    last: list[str] = []
+    print(f"-- {MMCV}: fetching its source", end="", flush=True)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, env=settings
+    ) as build:
+        assert build.stdout is not None
+        for line in build.stdout:
+            last = [*last[-29:], line]
+            step = _BUILD_STEP.match(line)
+            if step:
+                minutes, seconds = divmod(round(time.monotonic() - started), 60)
+                shown = f"compiled {step[1]} of {step[2]} files, {minutes} min {seconds:02d} s"
+                print(f"\r-- {MMCV}: {shown}   ", end="", flush=True)
+    print(flush=True)
+    if build.returncode != 0:
+        sys.stderr.writelines(last)
+        raise SetupError(f"{MMCV} could not be compiled; the lines above are the compiler's")
 
 
 def check_python(version: tuple[int, ...]) -> None:
@@ -172,7 +264,7 @@ def _last_line(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("group", choices=("runtime", "development"))
+    parser.add_argument("group", choices=("runtime", "development", "mmdet", "mmcv-ops"))
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv", help="the environment (default: .venv)")
     parsed = parser.parse_args(arguments)
     try:
