@@ -61,7 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     pattern = arguments.pattern or "*"
     names = tqdm(_matching(pattern), "counting", leave=False, disable=None)
     costs = [cost_of(name, arguments.size) for name in names]
-    missing = matching_without_file(pattern)
+    missing = []
+    for name in matching_without_file(pattern):
+        try:
+            costs.append(cost_of(name, arguments.size))
+        except UserError:
+            # Its file is not here: it is listed all the same.
+            missing.append(name)
     if arguments.json:
         rows = [cost.as_json() for cost in costs] + [{"name": name, "needs": NEEDS_A_FILE[name]} for name in missing]
         print(json.dumps(rows, indent=2))
@@ -88,7 +94,7 @@ def _table(costs: list[NetworkCost], missing: list[str]) -> str:
             " ".join(str(channels) for channels in cost.channels.values()),
             _accuracy(cost.accuracy),
             cost.accuracy.cited(short=True) if cost.accuracy else "",
-            ", ".join(_weights(weights) for weights in cost.weights),
+            _weights(cost.weights),
         )
         for cost in costs
     ]
@@ -122,8 +128,12 @@ def _accuracy(cell: Cell | None) -> str:
     )
 
 
-def _weights(weights: PublishedWeights) -> str:
-    return f"@{weights.tag} ({weights.licence or 'no licence stated'})"
+def _weights(weights: tuple[PublishedWeights, ...]) -> str:
+    """Tags by licence: "@tv_in1k @tv2_in1k (BSD-3-Clause)"."""
+    by_licence: dict[str, list[str]] = {}
+    for one in weights:
+        by_licence.setdefault(one.licence or "no licence stated", []).append(f"@{one.tag}")
+    return "; ".join(f"{' '.join(tags)} ({licence})" for licence, tags in by_licence.items())
 
 
 def _print_ssdlite(arguments: argparse.Namespace) -> int:

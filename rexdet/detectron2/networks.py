@@ -13,6 +13,7 @@ from rexdet.weights import Checkpoint
 from rexdet.zoo.names import parse
 from rexdet.zoo.open import asks_its_weights, network_spec
 from rexdet.zoo.published import entry
+from rexdet.zoo.registry import LWDNA_RESNET50
 
 
 def checkpoint_that_tells(settings: BackboneSettings, detector: str = "") -> Checkpoint | None:
@@ -23,7 +24,12 @@ def checkpoint_that_tells(settings: BackboneSettings, detector: str = "") -> Che
     if not asks_its_weights(settings.network):
         return None
     start = find_start(detector, settings)
-    return None if start is Start.RANDOM else open_start(start, settings, detector)
+    name = parse(settings.name)
+    is_told_without_its_file = name.tag != "" and name.base != LWDNA_RESNET50
+    if start is Start.RANDOM or (start is Start.BACKBONE and is_told_without_its_file):
+        # checkpoints.yaml tells of a published file what no tensor does: a config can be made before it is fetched.
+        return None
+    return open_start(start, settings, detector)
 
 
 def create_network(

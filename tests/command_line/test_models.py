@@ -66,6 +66,12 @@ def test_a_network_that_is_not_listed_is_counted_by_its_name(capsys) -> None:
     assert cost["parameters"] == sum(parameter.numel() for parameter in theirs.parameters())
 
 
+def test_tags_stand_by_licence(capsys) -> None:
+    assert execute("models", ["resnext50_32x4d"]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert "@tv_in1k @tv2_in1k (BSD-3-Clause)" in row
+
+
 def test_cifar_forms_are_counted_at_their_size_and_are_no_backbones(capsys) -> None:
     assert execute("models", ["resnet20_cifar"]) == 0
     row = capsys.readouterr().out.splitlines()[2]

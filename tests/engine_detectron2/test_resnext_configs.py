@@ -14,7 +14,10 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
 import rexdet
-from rexdet.detectron2 import check_config, merge_config
+from rexdet.detectron2 import check_config, merge_config, use_backbone
+from rexdet.detectron2.backbone import draft_backbone
+from rexdet.detectron2.config import BackboneSettings
+from rexdet.zoo.published import published_names
 
 KINDS = ("retinanet", "faster_rcnn")
 
@@ -54,6 +57,32 @@ def test_network_and_pixels_alone_differ_from_the_baseline(kind: str) -> None:
         "MODEL.PIXEL_STD",
         "INPUT.FORMAT",
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["resnext50_32x4d@tv_in1k", "resnext50_32x4d@tv2_in1k", "resnext101_32x8d@tv_in1k"])
+def test_what_a_config_says_is_what_use_backbone_would_say(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for the weights that the configs name as overrides, and before any of them is fetched."""
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path))
+    monkeypatch.setenv("REXDET_OFFLINE", "1")
+    assert name in published_names()
+    written = load(f"{kind}_resnext", "MODEL.REXDET.NAME", name)
+    set_together = written.clone()
+    use_backbone(set_together, name)
+    assert different(written, set_together) == {"MODEL.REXDET.NORM"}
+    assert set_together.MODEL.REXDET.NORM == "FrozenBN"
+
+
+@pytest.mark.parametrize(("name", "place"), [("resnet50@d2_msra_in1k", "unit1"), ("resnet50@tv_in1k", "unit2")])
+def test_where_a_published_networks_stride_stands_is_known_before_it_is_fetched(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path))
+    monkeypatch.setenv("REXDET_OFFLINE", "1")
+    backbone = draft_backbone(BackboneSettings(name=name), ("res3", "res5"))
+    assert backbone.get_submodule(f"stages.1.0.{place}.conv").stride == (2, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
