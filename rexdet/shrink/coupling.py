@@ -24,11 +24,9 @@ from rexdet.errors import UserError
 
 Classes = NDArray[np.int64]
 
+# Group and layer norms are none of these: they look at several channels at once.
 _NORMS = frozenset(
-    (
-        *("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update"),
-        "native_group_norm",
-    )
+    ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "_batch_norm_no_update")
 )
 _ACTIVATIONS = ("relu", "hardtanh", "sigmoid", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu", "clamp")
 # Operators whose output channels are those of their first argument.
@@ -50,7 +48,7 @@ class Layer:
 
     path: of its module. in_classes, out_classes: the class of each input and output channel. groups: of a convolution.
     kernel_area: weights of one input channel of one output channel. positions: output pixels of one image, over all
-    calls. is_free: its output width is its own to choose; a linear layer's is not, nor one that follows its input.
+    calls. follows_input: it writes the channels that it reads, as a depthwise convolution does.
     """
 
     path: str
@@ -224,7 +222,8 @@ class _Tracer(TorchDispatchMode):
         number[present] = np.arange(len(present))
         renumber = number[roots]
         fixed = np.zeros(len(present), dtype=bool)
-        fixed[renumber[np.array(self.classes.fixed_ones, dtype=np.int64)]] = True
+        staying = renumber[np.array(self.classes.fixed_ones, dtype=np.int64)]
+        fixed[staying[staying >= 0]] = True
         for layer in self._layers.values():
             layer.in_classes, layer.out_classes = renumber[layer.in_classes], renumber[layer.out_classes]
         norms = {path: renumber[classes] for path, classes in self._norms.items()}
@@ -246,9 +245,13 @@ class _Tracer(TorchDispatchMode):
             if len(first) != len(second):
                 raise UserError("the search cannot follow a sum or product of different numbers of channels")
             self.classes.join(first, second)
+        elif first is None and second is None:
+            return
+        elif any(isinstance(one, Tensor) and self._of(one) is None and one.numel() > 1 for one in args[:2]):
+            raise UserError("the search cannot follow a sum or product with a parameter of its own")
         classes = first if first is not None else second
-        if classes is not None:
-            self.label(output, classes)
+        assert classes is not None
+        self.label(output, classes)
 
     def _convolution(self, args: tuple[Any, ...], output: Tensor) -> None:
         inputs, weight, groups = args[0], args[1], args[8]

@@ -165,6 +165,8 @@ class _Odd(nn.Module):
     def __init__(self, what: str) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.GroupNorm(2, 8)
+        self.scale = nn.Parameter(torch.ones(1, 8, 1, 1))
         self.what = what
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,10 +175,16 @@ class _Odd(nn.Module):
             return x.softmax(1)
         if self.what == "shuffle":
             return x.view(x.shape[0], 2, 4, *x.shape[2:])
+        if self.what == "group norm":
+            return self.norm(x)
+        if self.what == "scale":
+            return x * self.scale
+        if self.what == "constant":
+            return torch.zeros(1, 8)
         return x.mean(1, keepdim=True)
 
 
-@pytest.mark.parametrize("what", ["softmax", "shuffle", "mean"])
+@pytest.mark.parametrize("what", ["softmax", "shuffle", "group norm", "scale", "constant", "mean"])
 def test_what_is_not_known_is_refused_in_one_line(what: str) -> None:
     with pytest.raises(UserError, match=r"the search (does not know|cannot follow)") as caught:
         trace(_Odd(what), (3, 16, 16))
