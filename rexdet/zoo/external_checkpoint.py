@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,9 @@ from rexdet.zoo.names import EXTERNAL, Name, parse
 
 Source = str | Path | Mapping[str, Any]
 _MAX_NESTING = 3
+_PACKAGES = tuple(f"{package}:" for package in EXTERNAL)
+# An N:M rule before a name.
+_RULE = re.compile(r"^nm[^/]*/")
 # How the hub names the file that its config.json describes.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -67,9 +71,9 @@ def external_of(source: Source, network: str = "") -> Name | None:
 
     Raises UserError for a name without a tag, which names no file.
     """
-    if isinstance(source, str) and source.startswith(tuple(f"{package}:" for package in EXTERNAL)):
+    if isinstance(source, str) and _RULE.sub("", source).startswith(_PACKAGES) and not Path(source).exists():
         name = parse(source)
-        if not name.tag and not Path(source).exists():
+        if not name.tag:
             there = ", ".join(published_tags(name)[:8]) or "none"
             raise UserError(
                 f"{name.network} is a network, not a file of weights", fix=f"its published weights are {there}"
@@ -152,7 +156,7 @@ def _told_by_content(value: Any, metadata: Mapping[str, str]) -> Name | None:
     if isinstance(written, Mapping):
         # A checkpoint says "network", a detector of ours "backbone".
         said = str(written.get("network") or written.get("backbone") or "")
-        if said.partition("/")[2].startswith(_PACKAGES) or said.startswith(_PACKAGES):
+        if _RULE.sub("", said).startswith(_PACKAGES):
             name = parse(said)
             return Name(name.base, package=name.package)
     for state in _states(value, 0):
@@ -161,9 +165,6 @@ def _told_by_content(value: Any, metadata: Mapping[str, str]) -> Name | None:
             if found is not None:
                 return found
     return None
-
-
-_PACKAGES = tuple(f"{package}:" for package in EXTERNAL)
 
 
 def _states(value: Any, depth: int) -> Iterator[dict[str, Tensor]]:
