@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rexdet.inference.fold_resnet import ExportablePool, FoldedResidualBlock
+from rexdet.inference.fold_resnet import FoldedResidualBlock
 from rexdet.inference.fold_units import FOLDABLE, FoldedConvolution, filled_up, fold_unit, in_place
 from rexdet.nets import Backbone, ResNet, ReXNet
 from rexdet.nets.features import Step
@@ -161,7 +161,7 @@ def _fold_steps(root: nn.Module, steps: Sequence[Step]) -> nn.ModuleList:
         if isinstance(module, ResidualBlock):
             modules.append(FoldedResidualBlock(module))
         elif isinstance(module, nn.MaxPool2d):
-            modules.append(ExportablePool(module))
+            modules.append(copy.deepcopy(module))
         elif isinstance(module, InvertedBottleneck):
             block = FoldedBlock(module, channels if channels is not None else module.in_channels)
             channels = block.out_channels

@@ -1,8 +1,6 @@
-"""The parts of ResNet and ResNeXt, folded: the residual block, and the pooling behind the stem."""
+"""The part of ResNet and ResNeXt that is its own, folded: the residual block."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,27 +9,6 @@ from torch import Tensor, nn
 from rexdet.inference.fold_units import FoldedConvolution, fold_unit, in_place
 from rexdet.nets.layers import ConvolutionUnit
 from rexdet.nets.resnet import ResidualBlock
-
-# Older torch does not tell compiling from exporting.
-_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
-
-class ExportablePool(nn.MaxPool2d):
-    """Max-pooling that torch.export takes with free height and width: (B, C, H, W) -> (B, C, H', W').
-
-    torch decides there from the example whether a stride divides a size, and then fixes the answer for every image. So
-    while exporting, the pooling takes every pixel, and every stride-th is read.
-    """
-
-    def __init__(self, pool: nn.MaxPool2d) -> None:
-        super().__init__(pool.kernel_size, pool.stride, pool.padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not _is_exporting():
-            return super().forward(x)
-        every = F.max_pool2d(x, self.kernel_size, 1, self.padding)
-        return every[:, :, :: self.stride, :: self.stride]
-
 
 class FoldedResidualBlock(nn.Module):
     """A residual block, folded: (B, C_in, H, W) -> (B, C_out, H', W').

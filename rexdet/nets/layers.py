@@ -240,6 +240,24 @@ class ConvolutionUnit(nn.Module):
         return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
+# Older torch does not tell compiling from exporting.
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """Max-pooling that torch.export takes with free height and width: (B, C, H, W) -> (B, C, H', W').
+
+    torch decides there from the example whether a stride divides a size, and then fixes the answer for every image. So
+    while exporting, the pooling takes every pixel, and every stride-th is read.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _is_exporting():
+            return super().forward(x)
+        every = F.max_pool2d(x, self.kernel_size, 1, self.padding)
+        return every[:, :, :: self.stride, :: self.stride]
+
+
 class SqueezeExcitation(nn.Module):
     """Squeeze-excitation with a norm after the reducing layer, as ReXNet has it (rexnetv1.py of the authors' release).
 

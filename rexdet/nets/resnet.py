@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rexdet.nets.features import PYRAMID, Feature, Step, run_steps
-from rexdet.nets.layers import ConvolutionUnit, DropPath, initialise, make_activation
+from rexdet.nets.layers import ConvolutionUnit, DropPath, MaxPool2d, initialise, make_activation
 from rexdet.nets.widths import take_widths
 
 BLOCKS = ("bottleneck", "basic")
@@ -189,7 +189,7 @@ class ResNet(nn.Module):
             norm=norm if stem_norm else "",
             activation=activation if stem_norm else "identity",
         )
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1) if is_imagenet else None
+        self.pool = MaxPool2d(3, stride=2, padding=1) if is_imagenet else None
         self.stages = nn.ModuleList(nn.ModuleList() for _ in depths)
         stem_stride = 4 if is_imagenet else 1
         strides = _build_blocks(
