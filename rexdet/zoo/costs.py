@@ -122,7 +122,8 @@ def cost_of(name: str, size: int | None = None) -> NetworkCost:
     """
     spec = resolve(name)
     network = network_skeleton(name)
-    features: Mapping[str, Feature] = network.features
+    # A network of another package (the base of a genome) may call something else so.
+    features: Mapping[str, Feature] = _maps(network)
     side = size or (IMAGENET_SIZE if spec.num_classes == 1000 else CIFAR_SIZE)
     cost = count(network, (1, 3, side, side))
     return NetworkCost(
@@ -137,6 +138,11 @@ def cost_of(name: str, size: int | None = None) -> NetworkCost:
         accuracy=published.accuracy(name),
         weights=tuple(_weights(entry) for entry in entries() if entry.network == name),
     )
+
+
+def _maps(network: Any) -> Mapping[str, Feature]:
+    features = getattr(network, "features", {})
+    return features if isinstance(features, Mapping) else {}
 
 
 def _weights(entry: Entry) -> PublishedWeights:

@@ -17,7 +17,8 @@ from rexdet.errors import UserError
 from rexdet.weights.shapes import CLASSIFIER_KEYS, NetworkShape, Shaped, read_shape
 from rexdet.zoo import resnet_names, rexnet_names
 from rexdet.zoo.family import Family
-from rexdet.zoo.names import near, take_rule
+from rexdet.zoo.genome import Genome, find_genome, shipped_genomes
+from rexdet.zoo.names import GENOME_PREFIX, near, parse, take_rule
 from rexdet.zoo.rule import with_rule
 
 
@@ -89,6 +90,7 @@ FAMILIES: tuple[Family, ...] = (*rexnet_names.FAMILIES, *resnet_names.FAMILIES)
 
 # Its widths are told by its authors' file alone: rexdet.zoo.lwdna_file.
 LWDNA_RESNET50 = "resnet50_lwdna"
+GENOME_FAMILY = "LW-DNA"
 
 # The N:M rule goes before any name; these stand for the others. Their tensors are those of the name behind the rule.
 LISTED_WITH_RULE = (
@@ -102,20 +104,25 @@ LISTED_WITH_RULE = (
 
 def listed_names() -> list[str]:
     """The names that people use, sorted; more widths than these can be built."""
-    return sorted((*LISTED_WITH_RULE, *(name for family in FAMILIES for name in family.listed)))
+    genomes = (f"{GENOME_PREFIX}{name}" for name in shipped_genomes())
+    return sorted((*genomes, *LISTED_WITH_RULE, *(name for family in FAMILIES for name in family.listed)))
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of networks that can be built offline, sorted; `pattern` as in file names ("rexnet_lite*").
 
     ReXNet takes any width from 0.3 to 5, ResNeXt any cardinality and width; listed are those that papers and model
-    zoos publish. The N:M rule (nm2:1/NAME) goes before any name; a few with it are listed.
+    zoos publish, and the genomes that come with rexdet (lwdna:NAME). The N:M rule (nm2:1/NAME) goes before any name; a
+    few with it are listed.
     """
     return [name for name in listed_names() if fnmatch.fnmatchcase(name, pattern)]
 
 
 def resolve(name: str) -> NetworkSpec:
-    """The network of a name without tag and package. Raises UserError with near names where there is none."""
+    """The network of a name without tag and package. Raises UserError with near names where there is none.
+
+    lwdna:NAME and lwdna:FILE are a genome's base network at its widths; a base of another package is a classifier.
+    """
     rule, base = take_rule(name)
     if rule:
         return replace(resolve(base), name=name, rule=rule)
@@ -123,6 +130,8 @@ def resolve(name: str) -> NetworkSpec:
         from rexdet.zoo.lwdna_file import spec_from_cache
 
         return spec_from_cache()
+    if name.startswith(GENOME_PREFIX):
+        return _spec_of(find_genome(name), name)
     for family in FAMILIES:
         match = family.pattern.fullmatch(name)
         if match is not None:
@@ -135,7 +144,21 @@ def resolve(name: str) -> NetworkSpec:
         f"there is no network {name!r}",
         fix=f"did you mean {', '.join(close)}?"
         if close
-        else f"names are written {forms}, timm:NAME or torchvision:NAME",
+        else f"names are written {forms}, lwdna:NAME, timm:NAME or torchvision:NAME",
+    )
+
+
+def _spec_of(genome: Genome, name: str) -> NetworkSpec:
+    """The network of a genome, under the name that it was asked for by."""
+    if parse(genome.network).package:
+
+        def build(num_classes: int = 1000) -> nn.Module:
+            return genome.build(num_classes)
+
+        return NetworkSpec(name, GENOME_FAMILY, build, {}, detection=False)
+    base = resolve(genome.network)
+    return replace(
+        base, name=name, family=GENOME_FAMILY, arguments={**base.arguments, "channels": dict(genome.channels)}
     )
 
 

@@ -67,9 +67,12 @@ def test_every_listed_name_is_another_network_with_the_published_count() -> None
     assert {name: counts[name] for name in PARAMETERS} == PARAMETERS
 
 
-@pytest.mark.parametrize("name", rexdet.list_models())
+@pytest.mark.parametrize("name", [name for name in rexdet.list_models() if not name.startswith("lwdna:")])
 def test_every_listed_name_is_told_by_its_shapes(name: str) -> None:
-    """Shapes cannot tell an N:M rule: they are those of the network that it is applied to."""
+    """Shapes cannot tell an N:M rule: they are those of the network that it is applied to.
+
+    A genome's are told as those of a network of ours with widths of its own: tests/zoo/test_lwdna_names.py.
+    """
     assert identify(skeleton(name).state_dict()) == (parse(name).without_rule.network, {})
 
 
