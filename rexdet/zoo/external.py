@@ -50,6 +50,8 @@ class ExternalBackbone(nn.Module):
         self.features = {name: features[name] for name in out_features}
         self.out_features = tuple(out_features)
         self._names_of_maps = tuple(features)
+        # Tuples, like the one below, keep nn.Module from registering modules a second time.
+        self.stages_of_maps = {stage: tuple(modules) for stage, modules in (stages or {}).items()}
         # A tuple, so that modules which are registered below `body` are not registered twice.
         self._frozen = tuple(module for stage in range(1, freeze_at + 1) for module in (stages or {}).get(stage, ()))
         self.freeze_at = freeze_at
