@@ -226,36 +226,22 @@ class ReXNet(nn.Module):
     ) -> None:
         super().__init__()
         _check_arguments(width, depth, channel_rule, output_stride, num_classes)
-        divisor = channel_divisor or (8 if lite else 1)
         activation = activation or ("relu6" if lite else "silu")
-        squeeze = not lite if squeeze_excitation is None else squeeze_excitation
-        growth = channel_growth if channel_growth is not None else (164.0 if lite else 180.0)
-        stage_blocks = tuple(math.ceil(blocks * depth) for blocks in STAGE_BLOCKS)
-        blocks = sum(stage_blocks)
-        if channel_rule == "linear":
-            # The lite rule reaches the full growth at the last block, the other one a step behind it.
-            steps = blocks - 1 if lite else blocks
-            widths = linear_channels(
-                width, blocks, first=first_channels, growth=growth, growth_steps=steps, divisor=divisor
-            )
-        else:
-            widths = stepwise_channels(width, stage_blocks, divisor=divisor)
-
-        stem_width = round_to_multiple(
-            round((stem_channels / width if width < 1.0 else stem_channels) * width), divisor
-        )
-        rule = _rule_widths(
-            stem_width,
-            widths,
-            stage_blocks,
-            squeeze=squeeze,
-            squeeze_divisor=1 if lite else divisor,
-            penultimate=_penultimate_channels(width, lite=lite, divisor=divisor),
+        rule = rule_channels(
+            width,
+            depth=depth,
+            lite=lite,
+            squeeze_excitation=squeeze_excitation,
+            channel_rule=channel_rule,
+            channel_divisor=channel_divisor,
+            stem_channels=stem_channels,
+            first_channels=first_channels,
+            channel_growth=channel_growth,
         )
         self.channels = take_widths(rule, channels)
         self.num_classes = num_classes
         self.stem = ConvolutionUnit(in_channels, self.channels["stem"], 3, stride=2, norm=norm, activation=activation)
-        plans = _plan_blocks(self.channels, rule, stage_blocks)
+        plans = _plan_blocks(self.channels, rule, _stage_blocks(depth))
         self.blocks = nn.ModuleList(
             _build_blocks(plans, activation=activation, norm=norm, drop_path=drop_path, output_stride=output_stride)
         )
@@ -287,6 +273,46 @@ def _check_arguments(width: float, depth: float, channel_rule: str, output_strid
         raise ValueError(f"output stride {output_stride} is not one of 8, 16, 32")
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; a classifier has at least one class")
+
+
+def rule_channels(
+    width: float = 1.0,
+    *,
+    depth: float = 1.0,
+    lite: bool = False,
+    squeeze_excitation: bool | None = None,
+    channel_rule: str = "linear",
+    channel_divisor: int | None = None,
+    stem_channels: int = 32,
+    first_channels: int = 16,
+    channel_growth: float | None = None,
+) -> dict[str, int]:
+    """The `channels` of a ReXNet of these arguments, without building it."""
+    divisor = channel_divisor or (8 if lite else 1)
+    growth = channel_growth if channel_growth is not None else (164.0 if lite else 180.0)
+    stage_blocks = _stage_blocks(depth)
+    blocks = sum(stage_blocks)
+    if channel_rule == "linear":
+        # The lite rule reaches the full growth at the last block, the other one a step behind it.
+        steps = blocks - 1 if lite else blocks
+        widths = linear_channels(
+            width, blocks, first=first_channels, growth=growth, growth_steps=steps, divisor=divisor
+        )
+    else:
+        widths = stepwise_channels(width, stage_blocks, divisor=divisor)
+    stem = round_to_multiple(round((stem_channels / width if width < 1.0 else stem_channels) * width), divisor)
+    return _rule_widths(
+        stem,
+        widths,
+        stage_blocks,
+        squeeze=not lite if squeeze_excitation is None else squeeze_excitation,
+        squeeze_divisor=1 if lite else divisor,
+        penultimate=_penultimate_channels(width, lite=lite, divisor=divisor),
+    )
+
+
+def _stage_blocks(depth: float) -> tuple[int, ...]:
+    return tuple(math.ceil(blocks * depth) for blocks in STAGE_BLOCKS)
 
 
 def _rule_widths(

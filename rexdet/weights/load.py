@@ -213,7 +213,7 @@ def _compare(
         part=checkpoint.part,
         other_parts=checkpoint.other_parts,
         ignored=checkpoint.ignored,
-        warnings=(*suspicions(state), *_doubts(checkpoint)),
+        warnings=(*suspicions(state), *doubts(checkpoint)),
     )
     return _Plan(report, {key: state[key] for key in (*fitting, *counters)})
 
@@ -233,7 +233,7 @@ def _head_fate(
     return "reset", f"head reset because classes {theirs} -> {classes} (expected)"
 
 
-def _doubts(checkpoint: Checkpoint) -> tuple[str, ...]:
+def doubts(checkpoint: Checkpoint) -> tuple[str, ...]:
     """What cannot be told from a file and changes what is computed."""
     shape = checkpoint.shape
     is_open = isinstance(shape, ResNetShape) and shape.block == "bottleneck" and checkpoint.stride_in is None

@@ -28,6 +28,7 @@ from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
+from rexdet.weights.checkpoint import Checkpoint
 from rexdet.zoo.names import GENOME_PREFIX, near, parse
 
 _SUFFIXES = (".yaml", ".yml")
@@ -104,6 +105,23 @@ def read_genome(path: str | Path) -> Genome:
         raise UserError(f"not a genome: {place}: {first['msg']} (got {first['input']!r})", where) from None
     except UserError as error:
         raise UserError(f"network: {error}", where) from None
+
+
+def genome_of(checkpoint: Checkpoint) -> Genome:
+    """The widths of every layer of a checkpoint's network (LW-DNA's published file, say), with where they come from.
+
+    Raises UserError for a network that no name fits, and for one that is built with more than widths of its own.
+    """
+    further = [key for key in checkpoint.overrides if key != "channels"]
+    if checkpoint.network is None or further:
+        reason = f"it has {', '.join(further)} of its own" if further else "no name fits its network"
+        raise UserError(f"cannot be written as a genome: {reason}", where=checkpoint.source)
+    facts: dict[str, str | int | float | bool | None] = {
+        "source": checkpoint.source,
+        "sha256": checkpoint.origin_sha256,
+        "licence": checkpoint.licence,
+    }
+    return Genome(network=checkpoint.network, channels=dict(checkpoint.shape.channels), provenance=facts)
 
 
 def write_genome(path: str | Path, genome: Genome) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from rexdet.errors import UserError
-from rexdet.nets.rexnet import STAGE_BLOCKS, ReXNet, linear_channels
+from rexdet.nets.rexnet import STAGE_BLOCKS, ReXNet, linear_channels, rule_channels
 from rexdet.weights.rexnet_shapes import RexnetShape
 from rexdet.weights.shape_base import NetworkShape
 from rexdet.zoo.family import Family
@@ -75,10 +73,7 @@ def _nearest(
                 return sum(step > 0 for step in away), sum(away)
 
             width = min(_widths(), key=distance)
-            with torch.device("meta"):
-                rule = ReXNet(
-                    width, lite=lite, channel_divisor=None if lite else divisor(width), num_classes=1, **overrides
-                ).channels
+            rule = rule_channels(width, lite=lite, channel_divisor=None if lite else divisor(width), **overrides)
             own = {path: wide for path, wide in shape.channels.items() if path in rule and wide != rule[path]}
             yield f"{name}_{width}", {**overrides, "channels": own}
 
