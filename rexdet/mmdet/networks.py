@@ -12,8 +12,9 @@ import rexdet
 from rexdet.errors import UserError
 from rexdet.nets.features import PYRAMID
 from rexdet.weights import Checkpoint
+from rexdet.zoo.external import create_external_backbone
 from rexdet.zoo.names import parse
-from rexdet.zoo.open import asks_its_weights, build_backbone, create_backbone, network_spec
+from rexdet.zoo.open import asks_its_weights, build_backbone, network_spec
 from rexdet.zoo.published import entry
 
 # What a norm_cfg may be called -> our name of the norm.
@@ -178,13 +179,10 @@ def create_network(settings: BackboneSettings, weights: Checkpoint | None = None
     if name.package:
         if settings.drop_path_rate:
             raise UserError(f"{name} takes no drop_path_rate", _where("drop_path_rate"), "leave it out")
-        return create_backbone(
-            settings.network,
-            settings.out_features,
-            settings.norm,
-            activation_checkpointing=settings.with_cp,
-            **settings.overrides,
-        )
+        if settings.with_cp:
+            raise UserError("with_cp is for rexdet's own networks", _where("with_cp"), "leave it out")
+        bare = parse(settings.network)
+        return create_external_backbone(bare, settings.out_features, settings.norm, 0, None, dict(settings.overrides))
     spec, told = network_spec(settings.network, weights)
     published = entry(name.without_rule).overrides if name.tag else {}
     arguments = {**published, **told, **settings.overrides}
