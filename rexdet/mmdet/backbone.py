@@ -21,6 +21,7 @@ from rexdet.mmdet.networks import (
     BackboneSettings,
     checkpoint_that_tells,
     create_network,
+    open_weights,
     read_settings,
 )
 from rexdet.nets.features import Feature
@@ -192,7 +193,7 @@ class RexDetBackbone(BaseModule):
                 held,
             )
             return
-        report = self.load(rexdet.open_checkpoint(self.settings.source, pixels=self.settings.pixels or None))
+        report = self.load(open_weights(self.settings))
         if hasattr(self, "_params_init_info"):
             update_init_info(self, init_info=f"RexDetBackbone: {report.loaded} tensors from {report.source}")
 

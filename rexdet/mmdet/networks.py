@@ -161,7 +161,12 @@ def checkpoint_that_tells(settings: BackboneSettings) -> Checkpoint | None:
     """The weights that say how their network is built (where a ResNet's stride stands); None where none are asked."""
     if not settings.source or parse(settings.name).package or not asks_its_weights(settings.network):
         return None
-    return rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None)
+    return open_weights(settings)
+
+
+def open_weights(settings: BackboneSettings) -> Checkpoint:
+    """The checkpoint that the settings name. Raises UserError where it cannot be opened."""
+    return rexdet.open_checkpoint(settings.source, pixels=settings.pixels or None, network=settings.network)
 
 
 def create_network(settings: BackboneSettings, weights: Checkpoint | None = None) -> nn.Module:
