@@ -12,6 +12,7 @@ from rexdet.detectron2.data import CocoFiles
 from rexdet.detectron2.external import RexDetExternalBackbone
 from rexdet.detectron2.plan import Plan
 from rexdet.job import DetectionJob
+from rexdet.nets.resnet import STRIDE_PLACES, stride_place
 from rexdet.processes import world_size
 from rexdet.runs.parts import DataSplit, Finding, Network, Pixels, Recipe
 from rexdet.weights import Checkpoint
@@ -27,7 +28,7 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
         return part
     part.norm = norm_of(backbone)
     part.freeze_at = backbone.freeze_at
-    part.overrides = _overrides(plan)
+    part.overrides = {**_overrides(plan), **_stride_of(backbone)}
     checkpoint: Checkpoint | None = backbone.provenance
     if checkpoint is not None:
         part.sha256 = checkpoint.sha256
@@ -52,6 +53,12 @@ def norm_of(backbone: nn.Module) -> str:
     if any(isinstance(module, FrozenBatchNorm2d) for module in backbone.modules()):
         return "FrozenBN"
     return "BN"
+
+
+def _stride_of(backbone: nn.Module) -> dict[str, Any]:
+    """Where the stride stands, where that is not the network's default: its weights may have said so."""
+    place = stride_place(backbone)
+    return {} if place in (None, STRIDE_PLACES[0]) else {"stride_in": place}
 
 
 def _overrides(plan: Plan) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "", ne
     if is_published_name(source):
         return _open_published(parse(str(source)).without_rule, pixels, part)
     if isinstance(source, str) and not Path(source).exists():
-        if is_network(source):
+        if take_rule(source)[1] == LWDNA_RESNET50 or is_network(source):
             raise published.nothing_published(take_rule(source)[1])
         if "://" in source:
             raise UserError("is an address, not a file of weights", where=source, fix="download it, and give the file")

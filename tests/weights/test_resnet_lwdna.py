@@ -166,6 +166,7 @@ def test_offline_its_tag_says_the_same() -> None:
     text = refusal(rexdet.create_model, "resnet50_lwdna@hh_in1k")
     assert str(cache.folder() / "resnet50_lwdna.pt") in text
     assert "resnet50_lwdna@hh_in1k" in refusal(rexdet.open_checkpoint, "resnet50_lwdna@other")
+    assert "its published weights are resnet50_lwdna@hh_in1k" in refusal(rexdet.open_checkpoint, "resnet50_lwdna")
 
 
 @pytest.fixture
