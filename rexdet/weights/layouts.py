@@ -131,7 +131,7 @@ LAYOUTS: tuple[Layout, ...] = (
         resnet_layouts.to_torchvision,
         accepts=lambda state: resnet_layouts.is_torchvision(state) and not lwdna_layouts.contradicts_its_names(state),
         left_out=lwdna_layouts.LEFT_OUT,
-        stride_in=resnet_layouts.stride_in_3x3,
+        stride_in=resnet_layouts.torchvision_stride_in,
         foreign=resnet_layouts.foreign_part,
     ),
     Layout(
@@ -191,7 +191,7 @@ LAYOUTS: tuple[Layout, ...] = (
         lwdna_layouts.from_names,
         resnet_layouts.to_torchvision,
         left_out=lwdna_layouts.LEFT_OUT,
-        stride_in=resnet_layouts.stride_in_3x3,
+        stride_in=lambda state: "3x3",
     ),
     Layout(
         "lwdna",
@@ -203,7 +203,7 @@ LAYOUTS: tuple[Layout, ...] = (
         resnet_layouts.to_torchvision,
         left_out=lwdna_layouts.LEFT_OUT,
         by_position=lwdna_layouts.keys_by_position,
-        stride_in=resnet_layouts.stride_in_3x3,
+        stride_in=lambda state: "3x3",
     ),
 )
 

@@ -236,12 +236,15 @@ def _head_fate(
 def doubts(checkpoint: Checkpoint) -> tuple[str, ...]:
     """What cannot be told from a file and changes what is computed."""
     shape = checkpoint.shape
-    is_open = isinstance(shape, ResNetShape) and shape.block == "bottleneck" and checkpoint.stride_in is None
-    if not is_open or checkpoint.layout != "detectron2_resnet":
+    if not isinstance(shape, ResNetShape) or shape.block != "bottleneck" or checkpoint.stride_in is not None:
+        return ()
+    is_torchvisions = checkpoint.prefix.endswith("backbone.body.")
+    is_mmdetections = checkpoint.layout == "torchvision" and checkpoint.kind == "detector" and not is_torchvisions
+    if checkpoint.layout != "detectron2_resnet" and not is_mmdetections:
         return ()
     words = (
-        'no tensor tells where its stride stands: detectron2\'s own R-50 and R-101 have stride_in="1x1", '
-        'and where nothing is said rexdet builds stride_in="3x3"'
+        "no tensor tells where its stride stands: detectron2's own R-50 and R-101 and MMDetection's caffe style have "
+        'stride_in="1x1", and where nothing is said rexdet builds stride_in="3x3"'
     )
     return (words,)
 

@@ -7,7 +7,8 @@ akamaster: the CIFAR form with shortcuts without parameters; the same keys, the 
 distiller: the CIFAR form with 1x1 convolutions for shortcuts; torchvision's keys.
     Source: models/cifar10/resnet_cifar.py, github.com/IntelLabs/distiller.
 
-All of them have the stride of a bottleneck in its 3x3 convolution.
+All of them have the stride of a bottleneck in its 3x3 convolution. But MMDetection's backbones of "caffe style" have
+torchvision's keys, too, and the stride in the 1x1: only a file with a classifier is surely torchvision's or timm's.
 """
 
 from __future__ import annotations
@@ -191,9 +192,9 @@ def foreign_part(extra: Iterable[str]) -> str:
     return ""
 
 
-def stride_in_3x3(state: State) -> str:
-    """The stride of these layouts' bottlenecks."""
-    return "3x3"
+def torchvision_stride_in(state: State) -> str | None:
+    """The place of the stride: the 3x3 convolution in a file with a classifier; a backbone alone may be of others."""
+    return "3x3" if "fc.weight" in state else None
 
 
 def akamaster_pixels(state: State) -> Preprocessing:

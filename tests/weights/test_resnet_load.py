@@ -61,6 +61,19 @@ def test_the_other_place_of_the_stride_is_refused_in_one_line() -> None:
         assert torch.equal(model.state_dict()["stem.conv.weight"], before)
 
 
+def test_a_detector_with_torchvisions_keys_may_have_its_stride_elsewhere() -> None:
+    """MMDetection's caffe style has these keys, and the stride in the 1x1 convolution."""
+    theirs = layout_by_name("torchvision", "resnet").from_ours(rexdet.create_model("resnet50", 3).state_dict())
+    detector = {f"backbone.{key}": tensor for key, tensor in theirs.items() if not key.startswith("fc.")}
+    detector["bbox_head.retina_cls.weight"] = torch.zeros(3)
+    checkpoint = rexdet.open_checkpoint({"state_dict": detector})
+    assert (checkpoint.kind, checkpoint.stride_in) == ("detector", None)
+    for place in ("3x3", "1x1"):
+        report = rexdet.load_weights(rexdet.create_backbone("resnet50", stride_in=place), checkpoint)
+        assert report.ok
+        assert any("MMDetection's caffe style" in warning for warning in report.warnings)
+
+
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_the_place_of_the_stride_survives_a_conversion(tmp_path: Path, ending: str) -> None:
     theirs = layout_by_name("caffe2", "resnet").from_ours(rexdet.create_model("resnet50", 3).state_dict())
