@@ -40,14 +40,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A setting of a network. macs, parameters: the largest of its runs. top1, train_top1: shares, 0 to 1."""
+    """A setting of a network. macs, parameters: the largest of its runs. top1: of the test images, 0 to 1."""
 
     network: str
     setting: str
     macs: int
     parameters: int
     top1: Summary
-    train_top1: Summary
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,6 @@ class Outcome:
             "runs",
             "test top-1 (%)",
             "deviation",
-            "training top-1 (%)",
         )
         lines = [
             (
@@ -106,7 +104,6 @@ class Outcome:
                 str(row.top1.count),
                 describe(row.top1, scale=100),
                 _points(row.top1.deviation),
-                describe(row.train_top1, scale=100),
             )
             for row in self.rows
         ]
@@ -220,7 +217,6 @@ def _row(network: str, setting: str, runs: Sequence[Run]) -> Row:
         macs=round(max(run.number("network", "macs") for run in runs)),
         parameters=round(max(run.number("network", "parameters") for run in runs)),
         top1=summarise([run.number("test", "top1") for run in runs]),
-        train_top1=summarise([run.number("train", "top1") for run in runs]),
     )
 
 
