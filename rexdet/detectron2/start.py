@@ -15,6 +15,7 @@ from rexdet.detectron2.config import BackboneSettings
 from rexdet.detectron2.pixels import Pixels, check_pixels
 from rexdet.errors import UserError
 from rexdet.weights import Checkpoint
+from rexdet.zoo.external_load import BODY
 from rexdet.zoo.open import compare_weights
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def open_start(start: Start, settings: BackboneSettings, detector: str = "") -> 
         raise _foreign(detector, error.what, settings) from error
     if checkpoint.kind != "detector":
         raise _foreign(detector, f"holds a {checkpoint.kind} alone", settings, weights=detector)
-    if checkpoint.layout not in OWN_LAYOUTS:
+    # Another package's network has its own keys, under the part of the backbone that carries them.
+    is_ours = checkpoint.prefix.endswith(f"bottom_up.{BODY}") or checkpoint.layout in OWN_LAYOUTS
+    if not is_ours:
         # detectron2 would go on with random weights where it finds other keys than the model's.
         raise _foreign(detector, f"holds a detector over a network in {checkpoint.layout} layout", settings)
     return checkpoint
