@@ -186,6 +186,7 @@ class RexDetBackbone(BaseModule):
             return
         if not self.settings.source:
             held = ", its norms with the statistics of a fresh network (norm_eval=True)" if self.norm_eval else ""
+            held += f", some of them frozen (frozen_stages={self.frozen_stages})" if self.frozen_stages >= 0 else ""
             logger.warning(
                 "%s starts from random weights%s, unless a whole detector's file is loaded; "
                 'init_cfg=dict(type="Pretrained", checkpoint=...) or a @tag in name gives it trained ones',
