@@ -18,6 +18,7 @@ model = dict(
     ),
     neck=dict(in_channels=None, out_channels=(None, None, 512, 256, 256, 128)),
     bbox_head=dict(
+        type="RexDetSSDHead",
         in_channels=(None, None, 512, 256, 256, 128),
         anchor_generator=dict(type="RexDetSSDAnchorGenerator"),
     ),

@@ -1,9 +1,10 @@
-"""SSDLite's anchors as its papers count them."""
+"""SSDLite as its papers count it: its anchors, and MMDetection's head made to predict."""
 
 from __future__ import annotations
 
+from mmdet.models.dense_heads import SSDHead
 from mmdet.models.task_modules.prior_generators import SSDAnchorGenerator
-from mmdet.registry import TASK_UTILS
+from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
 
@@ -22,3 +23,13 @@ class RexDetSSDAnchorGenerator(SSDAnchorGenerator):
         first, *others = super().gen_base_anchors()
         # SSD's order is: the square of the smallest size, the larger square, then the ratios in pairs.
         return [first[[0, 2, 3]], *others]
+
+
+@MODELS.register_module()
+class RexDetSSDHead(SSDHead):
+    """MMDetection's SSD head, which computes its losses itself and so has no `loss_cls`.
+
+    The part that predicts, shared with other heads (mmdet 3.3.0), asks for it.
+    """
+
+    loss_cls = None
