@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ DETECTRON2_NAMES = (
     "build_retinanet_rexdet_fpn_backbone",
 )
 MMDET_NAMES = ("RexDetBackbone",)
+
+# mmdet 3.3.0 refuses mmcv 2.2, and today's torch compiles none that is older than 2.1: this pair works.
+MMDET_PAIR = "training through MMDetection; mmdet 3.3.0 with mmcv or mmcv-lite 2.1.0 works"
+_MMDET_PINS = "'mmdet==3.3.0' 'mmcv-lite==2.1.0' 'mmengine==0.10.7'"
 
 # Smaller than this, data-loading workers can run out of shared memory: containers often get 64 MiB.
 ENOUGH_SHARED_MEMORY = 1 << 30
@@ -129,31 +133,16 @@ def known_libraries() -> list[Library]:
     """The libraries that the report tells about, those first that the main job needs."""
     pip = f"{_python()} -m pip install"
     detectron2 = "make setup" if _in_checkout() else f"{pip} --no-build-isolation '{_OFFICIAL}'"
-    libraries = [
+    return [
         Library("torch", ("torch",), "everything", needed=True, install=f"{pip} torch torchvision"),
         Library("torchvision", ("torchvision",), "RoIAlign and NMS", needed=True, install=f"{pip} torchvision"),
         Library("pycocotools", ("pycocotools",), "masks of COCO files", needed=True, install=f"{pip} pycocotools"),
         Library("detectron2", ("detectron2",), "training detectors", True, DETECTRON2_NAMES, detectron2),
+        Library("mmdet", ("mmdet",), MMDET_PAIR, names=MMDET_NAMES, install=_install_mmdet()),
         Library("timm", ("timm",), "networks named timm:...", install=f"{pip} timm"),
         Library("onnxruntime", ("onnxruntime",), "faster inference", install=f"{pip} onnx onnxruntime onnxscript"),
         Library("openvino", ("openvino",), "fastest inference on CPUs", install=f"{pip} openvino"),
     ]
-    if util.find_spec("rexdet.mmdet") is not None:
-        mmdet = Library(
-            "mmdet", ("mmdet",), "training through MMDetection", names=MMDET_NAMES, install="make setup-mmdet"
-        )
-        libraries.append(mmdet)
-    else:
-        libraries += [
-            Library(name, distributions, "another engine")
-            for name, distributions in (
-                ("mmdet", ("mmdet",)),
-                ("mmcv", ("mmcv", "mmcv-lite")),
-                ("mmengine", ("mmengine",)),
-            )
-            if _distribution(distributions)
-        ]
-    return libraries
 
 
 def probe(libraries: Sequence[Library]) -> list[dict[str, Any]]:
@@ -203,10 +192,12 @@ def describe(library: Library, seen: dict[str, Any]) -> list[Line]:
     if seen["absent"]:
         return [Line(library.module, failing, f"not installed ({library.purpose})", library.install)]
     if seen["error"]:
-        return [
-            Line(library.module, "broken" if library.needed else "warning", seen["error"], mend(library, seen["error"]))
-        ]
+        state = "broken" if library.needed else "warning"
+        why = seen["error"] if library.module != "mmdet" else f"{seen['error']} ({library.purpose})"
+        return [Line(library.module, state, why, mend(library, seen["error"]))]
     distribution = _distribution(library.distributions)
+    if library.module == "mmdet":
+        distribution += f" with {_mmcv()}"
     says = distribution or f"{seen['version']} from {Path(seen['folder']).parent}"
     if seen["operators"] is False:
         says += ", without compiled operators: no rotated boxes, deformable convolution, COCOeval_opt"
@@ -237,10 +228,30 @@ def mend(library: Library, error: str) -> str:
         if lacking not in (library.module, "rexdet"):
             distribution = {"PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python-headless"}.get(lacking, lacking)
             return f"{pip} {distribution}"
+    if library.module == "mmdet":
+        return library.install
     if _in_checkout():
         # Nothing better is known than to build the environment anew: half a minute with the packages cached.
         return "make clean setup"
     return library.install
+
+
+def _install_mmdet() -> str:
+    """The one command that brings the pair of versions that works."""
+    if _in_checkout():
+        # It sets right what is there, too, where `make setup-mmdet` sees that it has run before.
+        return "python3 tools/setup/make_environment.py mmdet" if _distribution(("mmdet",)) else "make setup-mmdet"
+    return f"{_python()} -m pip install {_MMDET_PINS}"
+
+
+def _mmcv() -> str:
+    """Which mmcv is installed."""
+    compiled, lite = _distribution(("mmcv",)), _distribution(("mmcv-lite",))
+    if compiled and lite:
+        return f"mmcv {compiled} and mmcv-lite {lite} in one folder: uninstall both, then set up anew"
+    if compiled:
+        return f"mmcv {compiled}, compiled"
+    return f"mmcv-lite {lite}, operators of torchvision" if lite else "an mmcv of another origin"
 
 
 def accelerator_line(names: Sequence[str], driver: str | None) -> Line:

@@ -140,3 +140,16 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert all(line["state"] == "ok" or line["mend"] for line in report["lines"])
     assert report["versions"]["python"] == sys.version.split()[0]
     assert status == 0
+
+
+def test_mmdetection_gets_the_pair_of_versions_and_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    (library,) = (library for library in doctor.known_libraries() if library.module == "mmdet")
+    error = "AssertionError: MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0."
+    for seen in ({"error": error, "absent": False}, {"error": "No module named 'mmdet'", "absent": True}):
+        (line,) = doctor.describe(library, seen)
+        assert "mmdet 3.3.0 with mmcv or mmcv-lite 2.1.0 works" in line.says
+        assert line.state in ("warning", "missing")
+        assert line.mend == library.install
+    monkeypatch.setattr(doctor, "_in_checkout", lambda: False)
+    (library,) = (library for library in doctor.known_libraries() if library.module == "mmdet")
+    assert library.install.endswith("pip install 'mmdet==3.3.0' 'mmcv-lite==2.1.0' 'mmengine==0.10.7'")

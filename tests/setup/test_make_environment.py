@@ -187,6 +187,24 @@ def test_a_compiled_mmcv_stays_alone(script: ModuleType, tmp_path: Path, monkeyp
     assert all("install" not in command for command in runs.commands[before:])
 
 
+def test_another_mmcv_than_the_one_that_works_makes_room(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = make(script, tmp_path, uv=True)
+    held = {"mmcv": "2.2.0"}
+
+    def holds(self: object, name: str, version: str = "") -> bool:
+        return name in held and version in ("", held[name])
+
+    monkeypatch.setattr(script.Environment, "holds", holds)
+    runs = Installed()
+    monkeypatch.setattr(script.subprocess, "run", runs)
+    monkeypatch.setattr(script.Environment, "uninstall", lambda self, name: held.pop(name))
+    script.install_mmdet(environment)
+    assert not held
+    assert "mmcv-lite==2.1.0" in runs.lists[0]
+
+
 def test_without_libgl_opencv_comes_without_windows(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,9 +88,11 @@ class Environment:
         command = [str(self.python), "-m", "pip", "uninstall", "--yes", "--quiet", "--disable-pip-version-check", name]
         _run(command, f"{name} could not be removed")
 
-    def holds(self, name: str) -> bool:
-        """Whether a distribution of exactly this name is installed."""
-        return _succeeds([str(self.python), "-c", f"import importlib.metadata as m; m.version({name!r})"])
+    def holds(self, name: str, version: str = "") -> bool:
+        """Whether a distribution of exactly this name (and version) is installed."""
+        code = f"import importlib.metadata as m, sys; found = m.version({name!r})"
+        wanted = f"{code}; sys.exit({version!r} not in ('', found))"
+        return _succeeds([str(self.python), "-c", wanted])
 
 
 class _Step:
@@ -144,6 +146,9 @@ def install_mmdet(environment: Environment) -> None:
     """MMDetection and the mmcv that needs no compiler; a compiled mmcv that is there stays, and no second one comes."""
     pins = (REQUIREMENTS / "mmdet.txt").read_text().splitlines()
     with _Step("MMDetection") as step, tempfile.TemporaryDirectory() as folder:
+        if environment.holds("mmcv") and not environment.holds(*MMCV.split("==")):
+            # mmdet refuses younger ones, and torch of today has no place for older ones.
+            environment.uninstall("mmcv")
         if environment.holds("mmcv"):
             pins = [pin for pin in pins if not pin.startswith(f"{MMCV_LITE}==")]
             step.remark = "done, over the compiled mmcv that is there"
@@ -164,7 +169,7 @@ def compile_mmcv(environment: Environment) -> None:
     On the CPU 77 files, 9 to 13 minutes on two cores; with FORCE_CUDA=1 and a CUDA toolkit CUDA's operators as well.
     Until the build has succeeded nothing in the environment changes.
     """
-    if environment.holds("mmcv"):
+    if environment.holds(*MMCV.split("==")):
         print("-- mmcv with its operators is installed already", flush=True)
         return
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
