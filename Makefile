@@ -40,7 +40,7 @@ $(DEVELOPMENT): $(RUNTIME) requirements/development.txt
 	@touch $@
 
 setup-mmdet: $(MMDET) ## add MMDetection to .venv: seconds, no compiler
-	@echo "set up: MMDetection; next: $(BIN)/python tools/train_det.py --config configs/mmdet/retinanet_rexnet.py --dataset embedded"
+	@echo "set up: MMDetection; docs/mmdetection.md shows how to use it, $(BIN)/python tools/doctor.py what is there"
 
 $(MMDET): $(RUNTIME) requirements/mmdet.txt
 	@$(PYTHON) $(SETUP)/make_environment.py mmdet --folder $(VENV)

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
@@ -23,8 +24,23 @@ def run_detection(job: DetectionJob) -> int:
     engine = choose_engine(job.config, job.engine)
     if wants_launcher(job):
         return launch(job)
-    runner = importlib.import_module(f"rexdet.{engine}.run")
-    return int(runner.run(job))
+    return int(_runner_of(engine).run(job))
+
+
+def _runner_of(engine: str) -> ModuleType:
+    """The module that runs an engine's jobs. Raises UserError where the engine is not installed or has none."""
+    try:
+        return importlib.import_module(f"rexdet.{engine}.run")
+    except ModuleNotFoundError as error:
+        if error.name == f"rexdet.{engine}.run":
+            raise UserError(
+                "configs of MMDetection are run by its own tools/train.py and tools/test.py",
+                fix="docs/mmdetection.md shows how",
+            ) from None
+        if error.name in ("detectron2", "mmdet", "mmengine", "mmcv"):
+            setup = "make setup" if engine == "detectron2" else "make setup-mmdet"
+            raise UserError(f"{error.name} is not installed", fix=setup) from None
+        raise
 
 
 def find_config(config: str) -> str:

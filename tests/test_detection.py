@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rexdet import detection
 from rexdet.detection import choose_engine, find_config, wants_launcher, without_launcher_switches
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
@@ -96,3 +97,13 @@ def test_more_devices_than_there_are_name_torchrun(monkeypatch: pytest.MonkeyPat
 def test_the_launched_command_has_no_launcher_switches() -> None:
     words = ["--config", "a.yaml", "--num-gpus", "2", "--dist-url=tcp://h:1", "--seed", "3", "--machine-rank", "0"]
     assert without_launcher_switches(words) == ["--config", "a.yaml", "--seed", "3"]
+
+
+@pytest.mark.parametrize(("absent", "message"), [("mmdet", "make setup-mmdet"), ("rexdet.mmdet.run", "mmdetection.md")])
+def test_an_engine_that_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch, absent: str, message: str) -> None:
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {absent!r}", name=absent)
+
+    monkeypatch.setattr(detection.importlib, "import_module", fail)
+    with pytest.raises(UserError, match=message):
+        detection.run_detection(DetectionJob(config="configs/mmdet/retinanet_rexnet.py"))

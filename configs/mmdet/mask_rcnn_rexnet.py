@@ -1,6 +1,5 @@
 # Mask R-CNN over ReXNet-1.0, 12 epochs of COCO, MMDetection's recipe.
-#     python tools/train_det.py --config configs/mmdet/mask_rcnn_rexnet.py
-# Another network: --backbone NAME, or --cfg-options model.backbone.name=NAME; what is None follows from it.
+# Another network: --cfg-options model.backbone.name=NAME; what is None follows from it (docs/mmdetection.md).
 _base_ = [
     "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
     "./_base_/rexdet.py",

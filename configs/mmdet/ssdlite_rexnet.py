@@ -1,6 +1,5 @@
 # SSDLite at 320 x 320 over ReXNet-1.0, as the ReXNet paper counts it (arXiv 2007.00992v3, Table 6): the expansion of
 # the first stride-32 block and the last convolution, 3 anchors on the first map. MMDetection's SSDLite recipe.
-#     python tools/train_det.py --config configs/mmdet/ssdlite_rexnet.py
 _base_ = [
     "mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py",
     "./_base_/rexdet.py",
