@@ -10,6 +10,7 @@ from rexdet.inference.fold_units import FoldedConvolution, fold_unit, in_place
 from rexdet.nets.layers import ConvolutionUnit
 from rexdet.nets.resnet import ResidualBlock
 
+
 class FoldedResidualBlock(nn.Module):
     """A residual block, folded: (B, C_in, H, W) -> (B, C_out, H', W').
 
