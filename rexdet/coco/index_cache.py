@@ -146,9 +146,12 @@ def _put_in_place(temporary: Path, place: Path) -> None:
     except OSError:
         # A folder with content is there: another process was faster with the same entry, or this one is newer.
         doomed = Path(tempfile.mkdtemp(dir=place.parent, prefix=".partial-"))
-        os.rename(place, doomed / "old")
-        os.rename(temporary, place)
-        shutil.rmtree(doomed, ignore_errors=True)
+        try:
+            os.rename(place, doomed / "old")
+            os.rename(temporary, place)
+        finally:
+            # Also where a third process took the entry away in between.
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _prune(folder: Path, newest: Path) -> None:

@@ -127,7 +127,7 @@ def test_the_pins_lie_within_the_ranges(repository: Path) -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("rexdet is not installed here (make setup does it)")
     pins: dict[str, list[Version]] = {}
-    for name in ("runtime", "development"):
+    for name in ("runtime", "development", "mmdet"):
         for line in (repository / "requirements" / f"{name}.txt").read_text().splitlines():
             pin = Requirement(line)
             version = Version(str(pin.specifier).removeprefix("=="))
