@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from rexdet.errors import UserError
+from rexdet.zoo.names import names_weights, without_tag
 
 NORMS = ("BN", "FrozenBN", "SyncBN", "GN")
 PLAIN_BUILDER = "build_rexdet_backbone"
@@ -71,12 +72,12 @@ class BackboneSettings:
     @property
     def source(self) -> str:
         """Where the backbone's weights come from: a file, a name@tag, or "" for random ones."""
-        return self.name if "@" in self.name else self.weights
+        return self.name if names_weights(self.name) else self.weights
 
     @property
     def network(self) -> str:
         """The network's name without a tag."""
-        return self.name.partition("@")[0]
+        return without_tag(self.name)
 
 
 def read_settings(cfg: CfgNode) -> BackboneSettings:
@@ -90,7 +91,7 @@ def read_settings(cfg: CfgNode) -> BackboneSettings:
             raise _wrong(key, node[key], "a text", f'"{node[key]}"')
     if not node["NAME"]:
         raise UserError("names no network", _where("NAME"), "write a name such as rexnet_1.0")
-    if "@" in node["NAME"] and node["WEIGHTS"]:
+    if names_weights(node["NAME"]) and node["WEIGHTS"]:
         raise UserError(
             f"MODEL.REXDET.NAME is {node['NAME']}, which has published weights, and MODEL.REXDET.WEIGHTS is "
             f"{node['WEIGHTS']}: two sources for one backbone",

@@ -15,6 +15,7 @@ from rexdet.detectron2.pixels import pixels_for
 from rexdet.detectron2.start import Start, choose_freezing, choose_norm, find_start, load_start, open_start
 from rexdet.errors import UserError
 from rexdet.nets.features import PYRAMID
+from rexdet.zoo.names import names_weights
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def use_backbone_in_lazy_config(cfg: DictConfig, name: str, weights: str = "") -
 
 
 def _check_source(name: str, weights: str) -> None:
-    if "@" in name and weights:
+    if names_weights(name) and weights:
         raise UserError(f"{name} has published weights, and weights is {weights}", fix="give one of the two")
 
 

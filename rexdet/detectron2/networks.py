@@ -10,7 +10,7 @@ from rexdet.detectron2.config import BackboneSettings
 from rexdet.detectron2.start import Start, find_start, open_start
 from rexdet.errors import UserError
 from rexdet.weights import Checkpoint
-from rexdet.zoo.names import parse
+from rexdet.zoo.names import names_weights, parse
 from rexdet.zoo.open import asks_its_weights, network_spec
 from rexdet.zoo.published import entry
 from rexdet.zoo.registry import LWDNA_RESNET50
@@ -48,7 +48,7 @@ def create_network(
             fix = f"set MODEL.REXDET.{key}" if key else "leave it out: a backbone has no classifier"
             raise UserError(f"{name} does not belong here", "MODEL.REXDET.OVERRIDES", fix)
     spec, told = network_spec(settings.network, weights)
-    published = entry(parse(settings.name).without_rule).overrides if "@" in settings.name else {}
+    published = entry(parse(settings.name).without_rule).overrides if names_weights(settings.name) else {}
     arguments: dict[str, Any] = {"norm": norm, **published, **told, **settings.overrides}
     if settings.drop_path > 0.0:
         arguments["drop_path"] = settings.drop_path

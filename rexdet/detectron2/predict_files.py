@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +101,15 @@ def list_pictures(source: Path) -> list[Path]:
 
 def load_trained(job: DetectionJob) -> tuple[nn.Module, Plan, list[str], list[int]]:
     """The detector of a checkpoint in evaluation mode, its plan, and its class names and category ids."""
-    from rexdet.detectron2.run import restore_choices
+    from rexdet.detectron2.run import check_rule, restore_choices
 
     content = read_checkpoint(job.weights)
     if not is_own(content):
         raise UserError("carries no class names: it was not written by train_det.py", where=job.weights)
     identity = content["rexdet"]
     names, ids = list(identity["classes"]["names"]), list(identity["classes"]["ids"])
-    plan = make_plan(replace(job, weights=""), classes=len(names))
+    plan = make_plan(job, classes=len(names))
+    check_rule(plan, identity, job.weights)
     restore_choices(plan, identity, job.weights)
     detector = plan.build_model()
     load_detector(detector, content, job.weights)

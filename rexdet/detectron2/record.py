@@ -16,13 +16,14 @@ from rexdet.nets.resnet import STRIDE_PLACES, stride_place
 from rexdet.processes import world_size
 from rexdet.runs.parts import DataSplit, Finding, Network, Pixels, Recipe
 from rexdet.weights import Checkpoint
+from rexdet.zoo.names import without_tag
 
 
 def network_part(detector: nn.Module, plan: Plan) -> Network:
     """The backbone, its checkpoint, and the pixels that the detector takes."""
     backbone = getattr(getattr(detector, "backbone", None), "bottom_up", getattr(detector, "backbone", None))
     pixels = {"mean": plan.pixel_mean, "std": plan.pixel_std, "order": plan.image_format, "range": 255}
-    part = Network(name=plan.backbone.partition("@")[0], pixels=Pixels.model_validate(pixels))
+    part = Network(name=without_tag(plan.backbone), pixels=Pixels.model_validate(pixels))
     if not isinstance(backbone, RexDetBackbone | RexDetExternalBackbone):
         part.source = plan.detector_weights or None
         return part

@@ -18,11 +18,12 @@ def replay(job: DetectionJob) -> int:
 
     Raises UserError for a file that is none, or that does not fit the config.
     """
-    from rexdet.detectron2.run import restore_choices
+    from rexdet.detectron2.run import check_rule, restore_choices
 
     content = load_replay(job.replay)
     meta = content["rexdet_replay"]
     plan = make_plan(job, classes=len(meta["classes"]["names"]))
+    check_rule(plan, meta, job.replay)
     device = torch.device(plan.device)
     with tempfile.TemporaryDirectory() as folder:
         # A builder refuses weights that are not finite, and here they may well be: it is shown a clean copy.

@@ -42,6 +42,7 @@ from rexdet.runs.parts import PeriodicEvaluation, TimeShare, WeightsFile
 from rexdet.runs.record import RunRecord
 from rexdet.runs.run import Run
 from rexdet.runs.state import seed_everything
+from rexdet.zoo.names import take_rule, without_tag
 
 __all__ = ["run"]
 
@@ -127,7 +128,9 @@ class Session:
         """The detector on its device, with the weights that the job means."""
         plan = self.plan
         if self.checkpoint is not None and is_own(self.checkpoint):
-            restore_choices(plan, self.checkpoint["rexdet"], self.resumed_from or plan.detector_weights)
+            source = self.resumed_from or plan.detector_weights
+            check_rule(plan, self.checkpoint["rexdet"], source)
+            restore_choices(plan, self.checkpoint["rexdet"], source)
         detector = plan.build_model()
         if self.resumed_from:
             return detector.to(self.device)
@@ -393,6 +396,20 @@ def pixels_of(plan: Plan) -> dict[str, Any]:
         "crop": 0,
         "interpolation": "bilinear",
     }
+
+
+def check_rule(plan: Plan, identity: dict[str, Any], source: str) -> None:
+    """Raise UserError where the config's network has another N:M rule than that of the checkpoint `source`.
+
+    A rule changes what is computed and no tensor, so nothing else would notice.
+    """
+    saved, wanted = without_tag(str(identity.get("backbone", ""))), without_tag(plan.backbone)
+    if saved and plan.own_backbone and take_rule(saved)[0] != take_rule(wanted)[0]:
+        raise UserError(
+            f"was trained over {saved}, and the config builds {wanted}: the same tensors, another function",
+            where=source,
+            fix=f"set MODEL.REXDET.NAME to {saved} (train_det.py: --backbone {saved})",
+        )
 
 
 def restore_choices(plan: Plan, identity: dict[str, Any], source: str) -> None:

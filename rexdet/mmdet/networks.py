@@ -13,7 +13,7 @@ from rexdet.errors import UserError
 from rexdet.nets.features import PYRAMID
 from rexdet.weights import Checkpoint
 from rexdet.zoo.external import create_external_backbone
-from rexdet.zoo.names import parse
+from rexdet.zoo.names import names_weights, parse, without_tag
 from rexdet.zoo.open import asks_its_weights, build_backbone, network_spec
 from rexdet.zoo.published import entry
 
@@ -58,12 +58,12 @@ class BackboneSettings:
     @property
     def source(self) -> str:
         """Where the backbone's weights come from: a file, a name@tag, or "" for random ones."""
-        return self.name if "@" in self.name else self.checkpoint
+        return self.name if names_weights(self.name) else self.checkpoint
 
     @property
     def network(self) -> str:
         """The network's name without a tag."""
-        return self.name.partition("@")[0]
+        return without_tag(self.name)
 
 
 def read_settings(
@@ -82,12 +82,12 @@ def read_settings(
     """The arguments of `RexDetBackbone`, checked. Raises UserError for a value of the wrong form."""
     if not isinstance(name, str) or not name:
         raise UserError(f"name is {name!r}", _where("name"), 'write a name such as "rexnet_1.0"')
-    if "@" in name and checkpoint:
+    if names_weights(name) and checkpoint:
         raise UserError(
             f"{name} names its weights already, and init_cfg names {checkpoint}: two sources for one backbone",
             fix="leave init_cfg out, or drop the @tag from name",
         )
-    has_weights = bool(checkpoint) or "@" in name
+    has_weights = bool(checkpoint) or names_weights(name)
     # One rule in every engine: norms are frozen with weights, and batch norms without.
     norm, learns, numbers = read_norm(norm_cfg or {"type": "FrozenBN" if has_weights else "BN"})
     if norm == "FrozenBN" and not has_weights:

@@ -18,7 +18,7 @@ from rexdet.errors import UserError
 EXTERNAL = ("timm", "torchvision")
 GENOME_PREFIX = "lwdna:"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_RULE = re.compile(r"nm(?P<ratio>[^/]*)/")
+_RULE = re.compile(r"^nm(?P<ratio>[^/]*)/")
 _RATIO = re.compile(r"([1-9][0-9]{0,3}):([1-9][0-9]{0,3})(?:-leaky)?")
 
 
@@ -61,8 +61,7 @@ def parse(text: str) -> Name:
         raise UserError(f"a network's name is text, not {text!r}", fix="write it in quotes, e.g. 'rexnet_1.0'")
     rule, rest = take_rule(text)
     is_genome = rest.startswith(GENOME_PREFIX)
-    # A genome's file may be anywhere, and has no published weights: an @ in it belongs to the path.
-    base, at, tag = (rest, "", "") if is_genome else rest.partition("@")
+    base, at, tag = _split_tag(rest)
     package, colon, inner = base.partition(":")
     if colon and package in EXTERNAL:
         base = inner
@@ -74,6 +73,22 @@ def parse(text: str) -> Name:
     if at and not _TAG.fullmatch(tag):
         raise UserError(f"{text!r} has no proper tag behind its @", fix="write e.g. rexnet_1.0@nav_in1k")
     return Name(base, tag, package, rule)
+
+
+def names_weights(text: str) -> bool:
+    """Whether a name has a @tag, proper or not. Nothing else of it is checked."""
+    return bool(_split_tag(text)[1])
+
+
+def without_tag(text: str) -> str:
+    """A name without its @tag, as it is where it has none. Nothing else of it is checked."""
+    return _split_tag(text)[0]
+
+
+def _split_tag(text: str) -> tuple[str, str, str]:
+    # A genome's file may be anywhere, and has no published weights: an @ in it belongs to the path.
+    is_genome = _RULE.sub("", text, count=1).startswith(GENOME_PREFIX)
+    return (text, "", "") if is_genome else text.partition("@")
 
 
 def take_rule(text: str) -> tuple[str, str]:

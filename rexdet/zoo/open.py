@@ -19,7 +19,7 @@ from rexdet.zoo.external import create_external_backbone, create_external_model
 from rexdet.zoo.external_checkpoint import external_of, open_external
 from rexdet.zoo.external_load import compare_external, external_network, fill_external
 from rexdet.zoo.external_network import ExternalNetwork, on_meta
-from rexdet.zoo.names import Name, parse, take_rule
+from rexdet.zoo.names import Name, names_weights, parse, take_rule
 from rexdet.zoo.registry import LWDNA_RESNET50, NetworkSpec, identify, resolve, skeleton_of
 
 Source = str | Path | Mapping[str, Any] | Checkpoint
@@ -60,7 +60,7 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "", ne
 
 def is_published_name(source: object) -> bool:
     """The source is a name with a tag, and not a path: no such file exists and it has a name's form."""
-    if not isinstance(source, str) or "@" not in source or Path(source).exists():
+    if not isinstance(source, str) or not names_weights(source) or Path(source).exists():
         return False
     rule, _, rest = source.partition("/")
     # The slash behind an N:M rule is no path's.

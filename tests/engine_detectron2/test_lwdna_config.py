@@ -18,7 +18,7 @@ from rexdet.bench.detector_sweep import sweep
 from rexdet.detectron2 import check_config, merge_config, use_backbone
 from rexdet.nets.complexity import count
 from rexdet.zoo.costs import cost_of
-from rexdet.zoo.genome import find_genome
+from rexdet.zoo.genome import Genome, find_genome, write_genome
 
 
 def load(name: str, *pairs: object) -> CfgNode:
@@ -120,3 +120,16 @@ def test_the_config_and_its_baseline_train(
     saved = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
     stem = saved["backbone.bottom_up.stem.conv.weight"]
     assert (stem.shape[0] == 64) == bool(backbone)
+
+
+def test_a_genomes_file_may_lie_anywhere(tmp_path: Path) -> None:
+    folder = tmp_path / "runs @home"
+    folder.mkdir()
+    path = folder / "one@two.yaml"
+    write_genome(path, Genome(network="resnet18", channels={"stages.0.0.unit1": 40}))
+    for name in (f"lwdna:{path}", f"nm2:1/lwdna:{path}"):
+        cfg = load("faster_rcnn_rexnet")
+        use_backbone(cfg, name)
+        check_config(cfg)
+        tensors = build(cfg).state_dict()
+        assert tensors["backbone.bottom_up.stages.0.0.unit1.conv.weight"].shape[0] == 40

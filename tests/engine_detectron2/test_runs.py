@@ -305,6 +305,24 @@ def test_predict_draws_and_names_what_it_finds(arguments: Arguments, tmp_path: P
     assert len(list((output / "pictures").glob("*.png"))) == 5
 
 
+def test_a_detector_is_not_used_under_another_rule(
+    arguments: Arguments, tmp_path: Path, pictures: EmbeddedPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ruled = "nm2:1/rexnet_0.6"
+    assert train(arguments("run", "SOLVER.MAX_ITER", "1", "MODEL.REXDET.NAME", ruled)) == 0
+    final = str(tmp_path / "run" / "model_final.pth")
+    predict = ["--config", str(tmp_path / "tiny.yaml"), "--weights", final, "--input", str(pictures.val_images)]
+    predict += ["--output", str(tmp_path / "predicted")]
+    for verb, words in (("train_det", arguments("scored", "--eval-only", "--weights", final)), ("predict", predict)):
+        capsys.readouterr()
+        assert execute(verb, words) == 2
+        assert f"was trained over {ruled}, and the config builds rexnet_0.6" in capsys.readouterr().err
+    assert execute("train_det", arguments("scored", "--eval-only", "--weights", final, "MODEL.REXDET.NAME", ruled)) == 0
+    # The backbone's own weights are in the detector's file: where they came from may be gone.
+    gone = ["MODEL.REXDET.WEIGHTS", str(tmp_path / "gone.pth")]
+    assert execute("predict", [*predict, "MODEL.REXDET.NAME", ruled, *gone]) == 0
+
+
 def test_two_processes_see_what_one_sees_and_score_the_same(arguments: Arguments, tmp_path: Path) -> None:
     assert train(arguments("one", "SOLVER.MAX_ITER", "2")) == 0
     final = tmp_path / "one" / "model_final.pth"

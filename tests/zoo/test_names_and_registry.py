@@ -6,7 +6,7 @@ import pytest
 
 import rexdet
 from rexdet.nets.complexity import count_parameters
-from rexdet.zoo.names import Name, parse
+from rexdet.zoo.names import Name, names_weights, parse, without_tag
 from rexdet.zoo.registry import FAMILIES, identify, resolve, skeleton
 
 # Published counts: arXiv 2007.00992's code, to the digit.
@@ -45,6 +45,15 @@ def refusal(call, *arguments, **options) -> str:
 def test_a_name_comes_apart_and_together(text: str, name: Name) -> None:
     assert parse(text) == name
     assert str(name) == text
+    assert names_weights(text) is bool(name.tag)
+    assert without_tag(text) == name.network
+
+
+@pytest.mark.parametrize("text", ["lwdna:runs@home/my genome.yaml", "nm2:1/lwdna:runs@home/x.yaml"])
+def test_an_at_in_a_genomes_path_is_no_tag(text: str) -> None:
+    assert parse(text).tag == ""
+    assert not names_weights(text)
+    assert without_tag(text) == parse(text).network == text
 
 
 @pytest.mark.parametrize("text", ["", "@nav_in1k", "rexnet_1.0@", "rexnet_1.0@a@b", "rexnet 1.0", "timm:", 1.0, None])
