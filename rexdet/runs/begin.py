@@ -16,7 +16,8 @@ from rexdet.runs.record import RECORD_NAME, RunRecord, load_record, mark_killed,
 # A record whose process cannot be asked (another host) counts as that of a live run for so long after its last write.
 QUIET = timedelta(minutes=10)
 # Files by which a folder shows that it holds results, besides a record.
-_RESULTS = ("last_checkpoint", "*.pth", "*.safetensors", "detections*.json", "genome.yaml")
+_GENOME = "genome.yaml"  # of a search, which is too short to be resumed
+_RESULTS = ("last_checkpoint", "*.pth", "*.safetensors", "detections*.json", _GENOME)
 _ANOTHER = "name another --output"
 
 
@@ -26,7 +27,11 @@ def check_folder(folder: str | os.PathLike[str], *, resume: bool = False) -> Non
     Only the folder is looked at; whether a resumed run is the same run, `Run.start` tells. Changes nothing.
     """
     path = Path(folder)
-    if path.exists() and not path.is_dir():
+    try:
+        is_something_else = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise UserError(f"cannot be a folder ({error.strerror})", str(folder), _ANOTHER) from None
+    if is_something_else:
         raise UserError("is a file, and a run needs a folder", str(folder), _ANOTHER)
     earlier = earlier_run(path)
     if not resume:
@@ -41,6 +46,8 @@ def make_folder(folder: Path) -> None:
         raise UserError("is a file or lies below one, and a run needs a folder", str(folder), _ANOTHER) from None
     except PermissionError:
         raise UserError("this folder may not be made", str(folder), _ANOTHER) from None
+    except OSError as error:
+        raise UserError(f"this folder cannot be made ({error.strerror})", str(folder), _ANOTHER) from None
     if not os.access(folder, os.W_OK):
         raise UserError("this folder may not be written to", str(folder), _ANOTHER)
 
@@ -87,13 +94,14 @@ def earlier_run(folder: Path) -> RunRecord | None:
 
 def refuse_results(folder: Path, earlier: RunRecord | None) -> None:
     results = sorted(path.name for pattern in _RESULTS for path in folder.glob(pattern))
+    is_search = (earlier is not None and earlier.kind == "search") or (folder / _GENOME).exists()
     if earlier is not None and earlier.status == "done":
-        raise UserError("holds a finished run", str(folder), "name another --output, or --resume to train it on")
+        fix = _ANOTHER if is_search else f"{_ANOTHER}, or --resume to train it on"
+        raise UserError("holds a finished run", str(folder), fix)
     if results:
         status = f"a {earlier.status} run" if earlier is not None else "results of a run"
-        raise UserError(
-            f"holds {status} ({results[0]})", str(folder), "--resume to go on with it, or name another --output"
-        )
+        fix = _ANOTHER if is_search else f"--resume to go on with it, or {_ANOTHER}"
+        raise UserError(f"holds {status} ({results[0]})", str(folder), fix)
 
 
 def set_aside(folder: Path, earlier: RunRecord) -> None:

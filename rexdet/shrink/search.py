@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from rexdet.zoo.genome import Genome
 
 Batch = tuple[Tensor, Tensor]
 MINI_BATCHES = 2
+LARGEST_SEED = 2**63 - 1  # torch takes no larger one.
 MADE_BY = "rexdet's own search (tools/search_lwdna.py)"
 
 
@@ -54,6 +56,11 @@ class Settings:
         for name in ("embedding_dim", "micro_batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}", fix="give a number of at least 1")
+        for name in ("learning_rate", "loss_scale"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}", fix="give a positive number")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise UserError(f"weight_decay is {self.weight_decay}", fix="give 0 or a positive number")
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def search(
     """
     settings = Settings(remain, linear, embedding_dim, micro_batch, learning_rate, weight_decay, loss_scale)
     size = default_input_size(network) if input_size is None else input_size
-    _check_request(settings, criterion, ratio, size)
+    _check_request(settings, criterion, ratio, size, seed)
     clock = _Clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -132,6 +139,12 @@ def search(
         gradient, losses = _two_steps(hypernetwork, batches, classes, settings, progress=progress)
         clock.lap("two steps")
         values = scores(criterion, hypernetwork.latent, gradient, seed).double().numpy()
+        if not values.any():
+            raise UserError(
+                "the gradient is 0 in every channel, so it prefers none",
+                where=network,
+                fix="a classifier needs two classes at least",
+            )
         with _in_network(network):
             found = shrink(coupling, values, target, **shares)
         clock.lap("threshold")
@@ -178,8 +191,10 @@ def search(
     )
 
 
-def _check_request(settings: Settings, criterion: str, ratio: float, size: int) -> None:
+def _check_request(settings: Settings, criterion: str, ratio: float, size: int, seed: int) -> None:
     settings.check()
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"seed is {seed}", fix=f"give a whole number from 0 to {LARGEST_SEED}")
     if criterion not in CRITERIA:
         raise UserError(f"there is no criterion {criterion!r}", fix=f"give {', '.join(CRITERIA)}")
     if not 0.0 < ratio <= 1.0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from torch import nn
 
@@ -25,7 +27,7 @@ def widen(network: str, width: float, num_classes: int | None = None, *, input_s
 
     Of a convolution in groups, and of what it reads, the width inside a group grows; the number of groups stays.
     """
-    if not width > 0.0:
+    if not 0.0 < width < math.inf:
         raise UserError(f"width is {width}", fix="give a positive number; the paper widens by 2")
     base = baseline(network, num_classes)
     coupling = trace_named(network, base, default_input_size(network) if input_size is None else input_size)
@@ -48,14 +50,23 @@ def costs(network: str, width: float = 2.0, num_classes: int | None = None) -> t
 
 def baseline(network: str, num_classes: int | None) -> nn.Module:
     """The network as it is; only what it costs and how its channels hang together is asked of it."""
+    parse(network)
     Genome(network=network, channels={"stem": 1})  # Refuses a tag, a rule and other packages.
     # Numbers are left out where that works: torchvision computes RegNet's widths with tensors.
     return create_model(network, num_classes) if parse(network).package else skeleton(network, num_classes=num_classes)
 
 
 def trace_named(network: str, module: nn.Module, size: int) -> Coupling:
-    """`coupling.trace` of a named network, for an image of (3, size, size); complaints carry its name."""
+    """`coupling.trace` of a named network, for an image of (3, size, size); complaints carry its name.
+
+    Raises UserError for a layer that the network does not execute: an auxiliary classifier, which training alone runs.
+    """
     try:
-        return trace(module, (3, size, size))
+        coupling = trace(module, (3, size, size))
     except UserError as error:
         raise UserError(error.what, where=network, fix=error.fix) from None
+    executed = {layer.path for layer in coupling.layers}
+    layers = [path for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    if idle := [path for path in layers if path not in executed]:
+        raise UserError(f"{idle[0]} is executed in training alone, if at all; the search cannot follow it", network)
+    return coupling

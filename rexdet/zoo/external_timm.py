@@ -20,9 +20,10 @@ def timm_model(name: Name, options: dict[str, Any]) -> nn.Module:
     """A classifier of timm with random weights. Raises UserError for a name or an option that timm does not have."""
     timm = import_optional("timm", "timm")
     if not timm.is_model(name.base):
-        close = near(name.base.partition(".")[0], timm.list_models())
+        close = ", ".join(f"timm:{one}" for one in near(name.base.partition(".")[0], timm.list_models()))
         raise UserError(
-            f"timm has no network {name.base!r}", fix=f"did you mean {', '.join(f'timm:{n}' for n in close)}?"
+            f"timm has no network {name.base!r}",
+            fix=f"did you mean {close}?" if close else "timm.list_models() lists them",
         )
     try:
         model: nn.Module = timm.create_model(name.base, **{"pretrained": False, **options})

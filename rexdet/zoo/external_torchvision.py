@@ -31,10 +31,10 @@ def torchvision_model(name: Name, options: dict[str, Any]) -> nn.Module:
 def _check_name(models: ModuleType, name: Name) -> None:
     names = models.list_models(module=models)
     if name.base not in names:
-        close = near(name.base, names)
+        close = ", ".join(f"torchvision:{one}" for one in near(name.base, names))
         raise UserError(
             f"torchvision has no classifier {name.base!r}",
-            fix=f"did you mean {', '.join(f'torchvision:{one}' for one in close)}?",
+            fix=f"did you mean {close}?" if close else "torchvision.models.list_models() lists them",
         )
 
 

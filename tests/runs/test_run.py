@@ -616,6 +616,22 @@ def test_an_output_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_folder_that_no_file_system_takes_is_one_line(tmp_path: Path) -> None:
+    for ask in (check_folder, lambda folder: Run.start(folder, new())):
+        with pytest.raises(UserError, match="File name too long"):
+            ask(tmp_path / ("long" * 100))
+
+
+def test_a_search_is_not_said_to_be_resumable(tmp_path: Path) -> None:
+    Run.start(tmp_path / "done", new().model_copy(update={"kind": "search"})).finish()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "genome.yaml").write_text("network: resnet50\n")
+    for name in ("done", "bare"):
+        with pytest.raises(UserError) as caught:
+            check_folder(tmp_path / name)
+        assert caught.value.fix == "name another --output"
+
+
 def test_a_folder_may_be_called_like_a_file(tmp_path: Path) -> None:
     Run.start(tmp_path / "a.json", new()).finish()
     assert read_record(tmp_path / "a.json").status == "done"

@@ -205,6 +205,13 @@ def test_criteria_score_as_they_say() -> None:
         ({"data": batches(classes=20)}, "10 classes"),
         ({"data": [(torch.randn(4, 1, 32, 32), torch.zeros(4, dtype=torch.long))] * 2}, r"images \(4, 1, 32, 32\)"),
         ({"learning_rate": 1e30}, "not finite"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+        ({"loss_scale": 0.0}, "loss_scale is 0.0"),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
+        # One class: the loss is 0 whatever the network does.
+        ({"num_classes": 1, "data": batches(classes=1)}, "the gradient is 0 in every channel"),
+        # Its auxiliary classifier runs in training alone.
+        ({"network": "torchvision:googlenet", "data": batches(64)}, r"torchvision:googlenet: aux1\..* in training alone"),
     ],
 )
 def test_mistakes_are_told_in_one_line(options: dict[str, object], message: str) -> None:

@@ -88,6 +88,9 @@ def test_stages_whose_maps_nobody_asks_for_can_be_frozen() -> None:
     [
         ("timm:resnet1", "timm:resnet1"),
         ("torchvision:resnet1", "torchvision:resnet1"),
+        # Near to nothing: no empty suggestion.
+        ("timm:zzzz", "timm.list_models() lists them"),
+        ("torchvision:zzzz", "torchvision.models.list_models() lists them"),
         ("timm:vit_tiny_patch16_224", "has no map for res2"),
         ("timm:resnet18@nonsense", "timm:resnet18@a1_in1k"),
         ("torchvision:resnet18@nonsense", "torchvision:resnet18@IMAGENET1K_V1"),
