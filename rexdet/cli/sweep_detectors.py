@@ -11,8 +11,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from rexdet.errors import UserError
-from rexdet.zoo.costs import is_backbone, matching_networks
-from rexdet.zoo.names import parse
+from rexdet.zoo.costs import NEEDS_A_FILE, is_backbone, matching_networks
+from rexdet.zoo.registry import resolve
 
 if TYPE_CHECKING:
     from rexdet.bench.detector_sweep import SweepRow
@@ -54,12 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _backbones(pattern: str) -> list[str]:
-    if parse(pattern).package:
-        return [pattern]
     matching = matching_networks(pattern)
     names = [name for name in matching if is_backbone(name)]
     if names:
         return names
+    if pattern in NEEDS_A_FILE:
+        resolve(pattern)  # Says what is needed where its file is not here.
+        return [pattern]
     what = "is a backbone: none has maps at strides 4 to 32" if matching else "is named so"
     raise UserError(f"no network that matches {pattern!r} {what}", fix="without a pattern, all are tried")
 

@@ -21,7 +21,6 @@ from rexdet.detectron2.merge import merge_config
 from rexdet.detectron2.quiet import without_warnings
 from rexdet.detectron2.use import use_backbone
 from rexdet.nets.complexity import count
-from rexdet.nets.layers import BatchNorm2d
 from rexdet.zoo.costs import DetectorCost, printed_of
 
 CLASSES = 90
@@ -62,7 +61,7 @@ def detector_cost(name: str, kind: str) -> DetectorCost:
     """
     with without_warnings(), torch.device("meta"):
         detector = build_model(_config(name, kind))
-    norms = [part for part in detector.backbone.bottom_up.modules() if isinstance(part, BatchNorm2d)]
+    norms = [part for part in detector.backbone.bottom_up.modules() if isinstance(part, nn.BatchNorm2d)]
     affine = sum(parameter.numel() for norm in norms for parameter in norm.parameters())
     parameters = sum(parameter.numel() for parameter in detector.parameters()) - affine
     macs = count(_UpToBoxes(detector), (1, 3, HEIGHT, WIDTH)).macs

@@ -144,7 +144,9 @@ def _check_names(names: Sequence[str], offered: Mapping[str, Feature]) -> None:
         raise ValueError(f"out_features is empty; there are {', '.join(offered)}")
     unknown = [name for name in names if name not in offered]
     if unknown:
-        raise ValueError(f"no feature {', '.join(map(repr, unknown))}; there are {', '.join(offered)}")
+        # With the strides: they say why a network for small images is no detector's backbone.
+        there = ", ".join(f"{name} (stride {feature.stride})" for name, feature in offered.items())
+        raise ValueError(f"no feature {', '.join(map(repr, unknown))}; there are {there}")
     if len(set(names)) != len(names):
         raise ValueError(f"out_features names one feature twice: {', '.join(names)}")
 

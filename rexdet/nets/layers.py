@@ -280,6 +280,12 @@ class SqueezeExcitation(nn.Module):
         return x * self.gate(x)
 
 
+def check_rate(rate: float) -> None:
+    """Raise ValueError for a drop path rate that is none."""
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"drop path rate {rate} is not in [0, 1)")
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., arXiv 1603.09382): drops a residual branch for whole samples while training.
 
@@ -288,8 +294,7 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"drop path rate {rate} is not in [0, 1)")
+        check_rate(rate)
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rexdet.nets.features import PYRAMID, Feature, Step, run_steps
-from rexdet.nets.layers import ConvolutionUnit, DropPath, MaxPool2d, initialise, make_activation
+from rexdet.nets.layers import ConvolutionUnit, DropPath, MaxPool2d, check_rate, initialise, make_activation
 from rexdet.nets.widths import take_widths
 
 BLOCKS = ("bottleneck", "basic")
@@ -167,6 +167,10 @@ class ResNet(nn.Module):
         super().__init__()
         _check_choices(block=block, stem=stem, shortcut=shortcut, stride_in=stride_in)
         _check_numbers(depths, block, stem, cardinality, base_width, width, output_stride, num_classes)
+        check_rate(drop_path)
+        for what, count in (("in_channels", in_channels), ("stem_channels", stem_channels)):
+            if count is not None and count < 1:
+                raise ValueError(f"{what} is {count}; give a positive whole number")
         if stem_channels is None:
             stem_channels = base_width if block == "basic" else BOTTLENECK_STEM_CHANNELS
         rule = _rule_widths(depths, block, cardinality, base_width, stem_channels, width)

@@ -18,6 +18,7 @@ from rexdet.nets.layers import (
     ConvolutionUnit,
     DropPath,
     SqueezeExcitation,
+    check_rate,
     initialise,
     make_activation,
 )
@@ -226,6 +227,9 @@ class ReXNet(nn.Module):
     ) -> None:
         super().__init__()
         _check_arguments(width, depth, channel_rule, output_stride, num_classes)
+        check_rate(drop_path)
+        if in_channels < 1:
+            raise ValueError(f"in_channels is {in_channels}; give a positive whole number")
         activation = activation or ("relu6" if lite else "silu")
         rule = rule_channels(
             width,

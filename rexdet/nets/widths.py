@@ -12,6 +12,8 @@ def take_widths(rule: Mapping[str, int], given: Mapping[str, int] | None) -> dic
     rule, given: the path of a layer -> its output channels. Raises ValueError for a layer that the network does not
     have, and for a width that is no positive whole number.
     """
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"channels is {given!r}; give a mapping: the path of a layer -> its output channels")
     widths = dict(rule)
     for path, channels in (given or {}).items():
         if path not in rule:

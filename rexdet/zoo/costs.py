@@ -8,9 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rexdet import published
+from rexdet.errors import UserError
 from rexdet.nets.complexity import count
-from rexdet.nets.features import Feature
+from rexdet.nets.features import PYRAMID, Feature
 from rexdet.published import Cell
+from rexdet.zoo.external import create_external_backbone, create_external_model
+from rexdet.zoo.external_network import on_meta
+from rexdet.zoo.names import Name, parse
 from rexdet.zoo.published import Entry, entries
 from rexdet.zoo.registry import list_models, resolve, skeleton
 
@@ -80,11 +84,13 @@ class DetectorCost:
 def matching_networks(pattern: str) -> list[str]:
     """Names of `list_models()` that fit a pattern as in file names, sorted; for a pattern that fits none, [].
 
-    A name that is not listed and can be built (rexnet_1.27, resnext50_16x8d, lwdna:FILE) is its own pattern. Raises
-    UserError, with near names, for a name that cannot, unless it is one of NEEDS_A_FILE.
+    A name that is not listed and can be built (rexnet_1.27, resnext50_16x8d, lwdna:FILE, timm:NAME) is its own pattern.
+    Raises UserError, with near names, for a name that cannot, unless it is one of NEEDS_A_FILE, and for a @tag.
     """
     found = list_models(pattern)
     if not found and not set(pattern) & set("*?[") and pattern not in NEEDS_A_FILE:
+        if tag := parse(pattern).tag:
+            raise UserError(f"{pattern} names weights, and the costs are the network's", fix=f"leave @{tag} out")
         network_skeleton(pattern)
         return [pattern]
     return found
@@ -107,42 +113,64 @@ def networks_printed_with(detectors: Iterable[str]) -> list[str]:
 
 def network_skeleton(name: str) -> Any:
     """The network of a name without a tag, without numbers in it: for its shapes and its costs."""
-    return skeleton(name)
+    parsed = parse(name)
+    return on_meta(lambda: create_external_model(parsed, None, None, {})) if parsed.package else skeleton(name)
 
 
 def is_backbone(name: str) -> bool:
     """Whether a named network can be a detector's backbone."""
-    return resolve(name).detection
+    parsed = parse(name)
+    return bool(_external_maps(parsed)) if parsed.package else resolve(name).detection
 
 
 def cost_of(name: str, size: int | None = None) -> NetworkCost:
     """The cost of a named network for one image of `size` x `size`.
 
-    size: None for what the network is made for: 32 for the CIFAR forms, else 224.
+    size: None for what the network is made for: 32 for the CIFAR forms, else 224. Raises UserError where the network
+    does not take such an image.
     """
-    spec = resolve(name)
+    parsed = parse(name)
     network = network_skeleton(name)
-    # A network of another package (the base of a genome) may call something else so.
-    features: Mapping[str, Feature] = _maps(network)
-    side = size or (IMAGENET_SIZE if spec.num_classes == 1000 else CIFAR_SIZE)
-    cost = count(network, (1, 3, side, side))
+    if parsed.package:
+        family, side, features = parsed.package, size or IMAGENET_SIZE, _external_maps(parsed)
+        detection = bool(features)
+    else:
+        spec = resolve(name)
+        family, detection = spec.family, spec.detection
+        side = size or (IMAGENET_SIZE if spec.num_classes == 1000 else CIFAR_SIZE)
+        # A network of another package (the base of a genome) may call something else so.
+        features = maps_of(network)
+    try:
+        cost = count(network, (1, 3, side, side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cannot be counted for an image of {side} x {side}: {reason}", name, "try --size") from error
     return NetworkCost(
         name=name,
-        family=spec.family,
+        family=family,
         size=side,
         parameters=cost.parameters,
         macs=cost.macs,
         activations=cost.activations,
         channels={level: feature.channels for level, feature in features.items() if level.startswith("res")},
-        detection=spec.detection,
+        detection=detection,
         accuracy=published.accuracy(name),
         weights=tuple(_weights(entry) for entry in entries() if entry.network == name),
     )
 
 
-def _maps(network: Any) -> Mapping[str, Feature]:
+def maps_of(network: Any) -> Mapping[str, Feature]:
+    """The feature maps that a network of ours names; none for a network of another package."""
     features = getattr(network, "features", {})
     return features if isinstance(features, Mapping) else {}
+
+
+def _external_maps(name: Name) -> Mapping[str, Feature]:
+    """The feature maps of another package's network; none where it has not those of every stride from 4 to 32."""
+    try:
+        return on_meta(lambda: create_external_backbone(name, PYRAMID, "BN", 0, None, {})).features
+    except UserError:
+        return {}
 
 
 def _weights(entry: Entry) -> PublishedWeights:

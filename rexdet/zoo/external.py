@@ -21,9 +21,10 @@ from rexdet.zoo.external_network import ExternalNetwork
 from rexdet.zoo.external_timm import timm_body
 from rexdet.zoo.external_torchvision import torchvision_body
 from rexdet.zoo.names import Name
-from rexdet.zoo.optional import PROBE_SIDE, import_optional
+from rexdet.zoo.optional import PROBE_SIDE, STRIDES, import_optional
 from rexdet.zoo.rule import with_rule
 
+_ANOTHER = "choose another network"
 BackboneT = TypeVar("BackboneT", bound="ExternalBackbone")
 
 
@@ -107,7 +108,7 @@ def create_external_backbone(
     build = timm_body if name.package == "timm" else torchvision_body
     body, paths = build(name, wanted, overrides)
     body = _with_norm(body, norm, name.package)
-    features, stages = _probe(body, wanted, paths)
+    features, stages = _probe(body, wanted, paths, str(name))
     missing = [stage for stage in range(1, min(freeze_at, last + 2) + 1) if stage not in stages]
     if missing:
         raise UserError(
@@ -153,12 +154,13 @@ def _with_norm(body: nn.Module, norm: str, package: str) -> nn.Module:
 
 
 def _probe(
-    body: nn.Module, wanted: list[str], paths: list[str]
+    body: nn.Module, wanted: list[str], paths: list[str], where: str
 ) -> tuple[dict[str, Feature], dict[int, list[nn.Module]]]:
     """What the maps are, and the innermost modules of each stage that can be told, by running the network once.
 
     Stage 1 is the first convolution and what runs up to the next; a later stage is what runs until its map is there:
     until the last module below its path, or, without `paths`, until a module has given that very tensor.
+    Raises UserError, with `where`, for a network that cannot be run so and for maps of another form.
     """
     order: list[nn.Module] = []
     made: dict[int, int] = {}
@@ -176,6 +178,9 @@ def _probe(
     try:
         with torch.no_grad():
             maps = body.eval()(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"takes no image of {PROBE_SIDE} x {PROBE_SIDE}: {reason}", where, _ANOTHER) from error
     finally:
         body.train(mode)
         for handle in handles:
@@ -185,6 +190,9 @@ def _probe(
         feature: Feature(value.shape[1], PROBE_SIDE // value.shape[-1])
         for feature, value in zip(wanted, values, strict=True)
     }
+    if any(feature.stride != STRIDES[name] for name, feature in features.items()):
+        # Some transformers have channels last.
+        raise UserError("its maps are not (B, C, H, W) at strides 4 to 32", where, _ANOTHER)
     names = {module: path for path, module in body.named_modules()}
     ends = [
         max((at + 1 for at, module in enumerate(order) if f"{names[module]}.".startswith(f"{path}.")), default=None)

@@ -64,6 +64,11 @@ class NetworkSpec:
                 where=self.name,
                 fix="choose another name instead",
             )
+        if list(parameters) == ["num_classes"]:
+            raise UserError(
+                f"takes no {key}: a genome of another package's network builds its classifier, and no backbone",
+                where=self.name,
+            )
         if key not in parameters or key == "num_classes":
             close = near(key, parameters)
             fix = f"did you mean {close[0]}?" if close else f"there are {', '.join(parameters)}"

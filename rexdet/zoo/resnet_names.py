@@ -193,7 +193,7 @@ FAMILIES = (
     Family(
         title="ResNet for 32 x 32 images",
         form="resnet20_cifar",
-        pattern=re.compile(r"resnet(?P<depth>\d+)(?P<form>b?)_cifar"),
+        pattern=re.compile(r"resnet(?P<depth>[1-9]\d*)(?P<form>b?)_cifar"),
         constructor=ResNet,
         arguments=_cifar_resnet,
         listed=tuple(f"resnet{depth}{form}_cifar" for form in ("", "b") for depth in (20, 32, 44, 56, 110)),
@@ -204,7 +204,7 @@ FAMILIES = (
     Family(
         title="ResNeXt for 32 x 32 images",
         form="resnext29_CxDd_cifar",
-        pattern=re.compile(rf"resnext(?P<depth>\d+)_{_CARDINALITY}_cifar"),
+        pattern=re.compile(rf"resnext(?P<depth>[1-9]\d*)_{_CARDINALITY}_cifar"),
         constructor=ResNet,
         arguments=_cifar_resnext,
         listed=("resnext29_8x64d_cifar", "resnext29_16x64d_cifar"),

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from rexdet.errors import UserError
 from rexdet.nets.complexity import count
-from rexdet.nets.features import Backbone, Feature
-from rexdet.zoo.costs import DetectorCost, network_skeleton, printed_of
+from rexdet.nets.features import Backbone
+from rexdet.zoo.costs import DetectorCost, maps_of, network_skeleton, printed_of
 
 TAPS = ("expand5", "penultimate")
 EXTRA_CHANNELS = (512, 256, 256, 128)
@@ -65,8 +65,7 @@ def ssdlite_cost(name: str) -> DetectorCost:
     Raises UserError for a network that does not have the two maps.
     """
     network: Any = network_skeleton(name)
-    offered: dict[str, Feature] = network.features
-    if not set(TAPS) <= set(offered):
+    if not set(TAPS) <= set(maps_of(network)):
         raise UserError(f"{name} has no maps {' and '.join(TAPS)}, which SSDLite reads", fix="take a ReXNet")
     with torch.device("meta"):
         cost = count(SSDLite(Backbone(network, TAPS)), (1, 3, SIZE, SIZE))
@@ -75,5 +74,4 @@ def ssdlite_cost(name: str) -> DetectorCost:
 
 def has_ssdlite_maps(name: str) -> bool:
     """Whether a named network has the maps that SSDLite reads."""
-    network: Any = network_skeleton(name)
-    return set(TAPS) <= set(network.features)
+    return set(TAPS) <= set(maps_of(network_skeleton(name)))

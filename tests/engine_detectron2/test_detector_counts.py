@@ -52,6 +52,12 @@ def test_resnet50_is_torchvisions_detector_less_the_rows_of_the_background() -> 
     assert detector_cost("resnet50", "mask_rcnn").parameters == 44_401_393 - box_rows - mask_rows
 
 
+def test_one_network_counts_alike_whoever_defines_it() -> None:
+    pytest.importorskip("timm")
+    ours, theirs = (detector_cost(name, "faster_rcnn") for name in ("resnet18", "timm:resnet18"))
+    assert (ours.parameters, ours.macs) == (theirs.parameters, theirs.macs)
+
+
 def test_counting_says_nothing_of_random_weights(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("rexdet.detectron2")
     level = logger.level

@@ -94,10 +94,15 @@ def test_the_command_prints_json(capsys) -> None:
     ]
 
 
-@pytest.mark.parametrize("pattern", ["resnet20_cifar", "nothing*", "*_cifar"])
+@pytest.mark.parametrize("pattern", ["resnet20_cifar", "nothing*", "*_cifar", "timm:zzzz", "timm:vit_tiny_patch16_224"])
 def test_a_pattern_without_a_backbone_is_one_line(pattern: str, capsys) -> None:
     assert execute("sweep_detectors", [pattern]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_network_that_only_its_authors_have_is_asked_for(capsys) -> None:
+    assert execute("sweep_detectors", ["resnet50_lwdna"]) == 2
+    assert "known by its authors' file alone" in capsys.readouterr().err
 
 
 def test_every_listed_backbone_is_swept(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

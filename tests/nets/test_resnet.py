@@ -206,6 +206,12 @@ def test_widths_layer_by_layer(cardinality: int, seed: int) -> None:
         ({"stride_in": "5x5"}, "is not one of 3x3, 1x1"),
         ({"output_stride": 4}, "is not one of 8, 16, 32"),
         ({"width": 0.0}, "must be a positive number"),
+        ({"drop_path": -0.1}, "drop path rate -0.1"),
+        ({"drop_path": float("nan")}, "drop path rate nan"),
+        ({"drop_path": 2.0}, "drop path rate 2.0"),
+        ({"in_channels": 0}, "in_channels is 0"),
+        ({"stem_channels": 0}, "stem_channels is 0"),
+        ({"channels": [("stem", 64)]}, "give a mapping"),
         ({"stem": "cifar", "depths": (1, 1, 1), "output_stride": 8}, "the CIFAR form has stride 4 already"),
         (
             {

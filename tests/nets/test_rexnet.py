@@ -307,6 +307,10 @@ def test_activation_choice_trains(activation: str) -> None:
         {"activation": "swishy"},
         {"norm": "LN"},
         {"drop_path": 1.0},
+        {"drop_path": -0.1},
+        {"drop_path": float("nan")},
+        {"in_channels": 0},
+        {"channels": [("stem", 32)]},
     ],
 )
 def test_values_out_of_range_are_refused(arguments: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from rexdet import published
 from rexdet.zoo.costs import (
     NEEDS_A_FILE,
     cost_of,
+    is_backbone,
     matching_networks,
     network_skeleton,
     networks_printed_with,
@@ -118,3 +119,30 @@ def test_a_name_that_is_not_listed_is_its_own_pattern() -> None:
     with pytest.raises(rexdet.UserError, match="did you mean"):
         matching_networks("resnext50_32x4")
     assert matching_networks("rexnet_1.[01]") == ["rexnet_1.0", "rexnet_1.1"]
+    with pytest.raises(rexdet.UserError, match="leave @tv_in1k out"):
+        matching_networks("resnet50@tv_in1k")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "channels"),
+    [
+        # Sources: torchvision's metadata; timm's results-imagenet.csv.
+        ("torchvision:mobilenet_v2", 3_504_872, [24, 32, 96, 320]),
+        ("nm2:1/timm:resnet18", 11_689_512, [64, 128, 256, 512]),
+    ],
+)
+def test_networks_of_other_packages_are_counted_by_their_name(name: str, parameters: int, channels: list[int]) -> None:
+    pytest.importorskip(name.split("/")[-1].partition(":")[0])
+    assert matching_networks(name) == [name]
+    cost = cost_of(name)
+    assert (cost.parameters, list(cost.channels.values()), cost.detection) == (parameters, channels, True)
+    assert is_backbone(name)
+    assert not has_ssdlite_maps(name)
+
+
+def test_a_transformer_is_counted_and_is_no_backbone() -> None:
+    pytest.importorskip("timm")
+    cost = cost_of("timm:vit_tiny_patch16_224")
+    assert (cost.parameters, cost.channels, cost.detection) == (5_717_416, {}, False)
+    with pytest.raises(rexdet.UserError, match="cannot be counted for an image of 64 x 64"):
+        cost_of("timm:vit_tiny_patch16_224", 64)

@@ -95,6 +95,12 @@ def test_what_cannot_be_built_is_told(options, expected: str) -> None:
     assert expected in refusal(rexdet.create_backbone, SMALL, **options)
 
 
+def test_small_images_networks_say_why_they_are_no_detectors_backbone() -> None:
+    text = refusal(rexdet.create_backbone, "resnet20_cifar")
+    assert "there are res2 (stride 1), res3 (stride 2), res4 (stride 4)" in text
+    assert list(rexdet.create_backbone("resnet20_cifar", ("res3", "res4")).features) == ["res3", "res4"]
+
+
 def test_weights_named_twice_are_an_error(small_state) -> None:
     text = refusal(rexdet.create_model, "rexnet_1.0@nav_in1k", weights=small_state)
     assert "leave one of them out" in text

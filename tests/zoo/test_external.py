@@ -92,6 +92,7 @@ def test_stages_whose_maps_nobody_asks_for_can_be_frozen() -> None:
         ("timm:zzzz", "timm.list_models() lists them"),
         ("torchvision:zzzz", "torchvision.models.list_models() lists them"),
         ("timm:vit_tiny_patch16_224", "has no map for res2"),
+        ("timm:swin_tiny_patch4_window7_224", "takes no image of 128 x 128"),
         ("timm:resnet18@nonsense", "timm:resnet18@a1_in1k"),
         ("torchvision:resnet18@nonsense", "torchvision:resnet18@IMAGENET1K_V1"),
     ],
@@ -100,6 +101,12 @@ def test_what_there_is_not_is_answered_with_what_there_is(name: str, expected: s
     skip_without(name)
     text = refusal(rexdet.create_backbone, name)
     assert expected in text
+
+
+def test_maps_with_channels_last_are_refused() -> None:
+    pytest.importorskip("timm")
+    text = refusal(rexdet.create_backbone, "timm:swin_tiny_patch4_window7_224", strict_img_size=False)
+    assert "not (B, C, H, W)" in text
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,8 @@ def test_a_genome_of_another_packages_network_is_a_classifier(tmp_path: Path) ->
     assert rexdet.create_model(name, num_classes=7).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     assert resolve(name).detection is False
     assert cost_of(name).channels == {}
+    with pytest.raises(rexdet.UserError, match="builds its classifier, and no backbone"):
+        rexdet.create_backbone(name)
 
 
 @pytest.mark.parametrize("name", ["lwdna:nothing", "lwdna:nothing.yaml", "nm2:1/lwdna:nothing"])
