@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rexdet.errors import UserError
 from rexdet.files import write_bytes_atomically
 from rexdet.inference.fold import fold
-from rexdet.nets import Backbone
+from rexdet.nets.layers import MaxPool2d
 
 ONNX_OPSET = 18
 # torch.export takes a size of 1 for a size of its own, and the last map of a smaller image has it.
@@ -35,7 +35,8 @@ def export_program(
     folded: export the form of `fold`, which is faster in every back end; False keeps layers and widths as they are.
     Outputs are those of `model`: logits, or a dictionary of feature maps.
 
-    Raises UserError for an example too small to leave its size free.
+    Raises UserError for an example too small to leave its size free, and for a network (of another package) whose
+    forward cannot be exported so.
     """
     if dynamic and min(example.shape[2:]) < SMALLEST_SIDE:
         raise UserError(
@@ -43,6 +44,8 @@ def export_program(
             fix=f"give one of at least {SMALLEST_SIDE} pixels a side, or dynamic=False",
         )
     module = fold(model) if folded else model
+    if folded and dynamic:
+        _take_exportable_pooling(module)
     modes = {part: part.training for part in module.modules()}
     sizes = {
         0: torch.export.Dim("batch", min=1, max=LARGEST_SIDE),
@@ -56,6 +59,11 @@ def export_program(
             return torch.export.export(
                 module.eval(), (example,), dynamic_shapes=(sizes,) if dynamic else None, strict=False
             )
+    except torch._dynamo.exc.UserError as error:
+        raise UserError(
+            f"{type(model).__name__} cannot be exported: {str(error).splitlines()[0]}",
+            fix="give dynamic=False, for images of the example's size" if dynamic else "",
+        ) from error
     finally:
         for part, training in modes.items():
             part.training = training
@@ -63,7 +71,23 @@ def export_program(
 
 def output_names(model: nn.Module) -> list[str]:
     """Names of the outputs in an exported file: the feature names of a backbone, "logits" of a classifier."""
-    return list(model.out_features) if isinstance(model, Backbone) else ["logits"]
+    return feature_names(model) or ["logits"]
+
+
+def feature_names(model: nn.Module) -> list[str]:
+    """The feature maps that a backbone gives, of ours or over another package's network; [] for a classifier."""
+    names = getattr(model, "out_features", ())
+    return list(names) if isinstance(names, tuple) else []
+
+
+def _take_exportable_pooling(model: nn.Module) -> None:
+    """Put max-pooling that exports with free height and width where torch's own is, in place."""
+    for parent in model.modules():
+        for name, pool in parent.named_children():
+            if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation != 1:
+                continue
+            if all(isinstance(value, int) for value in (pool.kernel_size, pool.stride, pool.padding)):
+                setattr(parent, name, MaxPool2d(pool.kernel_size, pool.stride, pool.padding))
 
 
 def onnx_bytes(model: nn.Module, example: Tensor, *, dynamic: bool = True, folded: bool = True) -> bytes:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
-from rexdet.inference.export import SMALLEST_SIDE, onnx_bytes, output_names
+from rexdet.inference.export import SMALLEST_SIDE, feature_names, onnx_bytes, output_names
 from rexdet.inference.runners import Outputs, Runner, images_at_a_time, in_pieces
-from rexdet.nets import Backbone
 
 IMAGES_AT_A_TIME = 2
 
@@ -34,7 +33,7 @@ def onnxruntime_runner(model: nn.Module, example: Tensor, dtype: torch.dtype) ->
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    as_mapping = isinstance(model, Backbone)
+    as_mapping = bool(feature_names(model))
     free = min(example.shape[2:]) >= SMALLEST_SIDE
     graph = onnx_bytes(model, example.detach().float().cpu(), dynamic=free)
     session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
-from rexdet.inference.export import SMALLEST_SIDE, export_program, output_names, quiet_exporter
+from rexdet.inference.export import SMALLEST_SIDE, export_program, feature_names, output_names, quiet_exporter
 from rexdet.inference.runners import Outputs, Runner, joined
-from rexdet.nets import Backbone
 
 _PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -27,7 +26,7 @@ class _Network:
         self.openvino = _load_openvino()
         self.precision = _PRECISION[dtype]
         self.names = output_names(model)
-        self.as_mapping = isinstance(model, Backbone)
+        self.as_mapping = bool(feature_names(model))
         image = example[:1].detach().float().cpu().contiguous()
         self.core = self.openvino.Core()
         program = export_program(model, image, dynamic=min(image.shape[2:]) >= SMALLEST_SIDE)

@@ -6,6 +6,7 @@ Both packages are optional and imported when such a name is used. A name alone n
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -65,6 +66,17 @@ class ExternalBackbone(nn.Module):
         values = maps.values() if isinstance(maps, Mapping) else maps
         named = dict(zip(self._names_of_maps, values, strict=True))
         return {name: named[name] for name in self.out_features}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExternalBackbone:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        # torchvision's extractor comes out of a copy in training mode, its frozen parts, too.
+        copied.body.train(self.body.training)
+        modes = {path: module.training for path, module in self.named_modules()}
+        for path, module in copied.named_modules():
+            module.training = modes[path]
+        return copied
 
     def train(self, mode: bool = True) -> ExternalBackbone:
         super().train(mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import pytest
@@ -70,6 +71,40 @@ def test_frozen_stages_stay_as_they_are(name: str) -> None:
     )
     assert {key for key in before if key.startswith(frozen)} == same
     assert len(same) < len(before)
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "nm2:1/torchvision:mobilenet_v2", "timm:resnet18"])
+def test_a_copy_keeps_modes_and_frozen_parts(name: str) -> None:
+    skip_without(name.rpartition("/")[2])
+    backbone = rexdet.create_backbone(name, freeze_at=2)
+    for mode in (True, False):
+        copied = copy.deepcopy(backbone.train(mode))
+        modes = [{path: module.training for path, module in one.named_modules()} for one in (backbone, copied)]
+        assert modes[0] == modes[1]
+    images = torch.randn(1, 3, 64, 64)
+    assert all(torch.equal(copied(images)[level], value) for level, value in backbone(images).items())
+    before = {key: value.clone() for key, value in copied.state_dict().items()}
+    copied.train()(torch.randn(2, 3, 64, 64))
+    changed = {key for key, value in copied.state_dict().items() if not torch.equal(value, before[key])}
+    trained = {key for key, value in backbone.named_parameters() if value.requires_grad}
+    assert changed
+    assert {key.rpartition(".")[0] for key in changed} <= {key.rpartition(".")[0] for key in trained}
+
+
+@pytest.mark.parametrize("name", ["timm:resnet18", "torchvision:resnet18"])
+def test_other_packages_backbones_leave_for_other_programs(name: str) -> None:
+    """Their max-pooling, as it is, would tie the exported network to one size."""
+    skip_without(name)
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    backbone = rexdet.create_backbone(name).eval()
+    fast = rexdet.optimize_for_inference(backbone, torch.randn(1, 3, 64, 96), backend="onnxruntime")
+    images = torch.randn(2, 3, 77, 50)
+    with torch.no_grad():
+        expected = backbone(images)
+    found = fast(images)
+    assert list(found) == list(expected)
+    assert all(torch.allclose(found[level], value, rtol=1e-3, atol=1e-3) for level, value in expected.items())
 
 
 def test_stages_whose_maps_nobody_asks_for_can_be_frozen() -> None:
