@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"weights {checkpoint.source}, SHA-256 {checkpoint.sha256}")
     print(tabulate([_row(*row) for row in rows], headers="keys"))
     if (entry := _entry(checkpoint)) is not None and entry.top1 is not None:
-        print(f"published: top-1 {entry.top1} on ImageNet's 50,000 validation pictures ({entry.top1_from})")
+        # Weights are published of a network as it was defined; under a rule they compute something else.
+        without = " without the N:M rule" if parse(arguments.name).rule else ""
+        print(f"published: top-1 {entry.top1}{without} on ImageNet's 50,000 validation pictures ({entry.top1_from})")
     if checkpoint.pixels_known_by == "assumed":
         print("nothing says what these weights were trained with: --pixels, or a FILE.pixels.yaml beside them, does")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import rexdet
-from rexdet.cli import execute
+from rexdet.cli import eval_imagenet, execute
 from rexdet.transfer.imagenet import Share, evaluate_imagenet, prepare_picture, read_imagenet_folder, synsets
 from rexdet.weights.pixels import IMAGENET, PRESETS, Preprocessing
 
@@ -149,6 +150,17 @@ def test_a_file_of_ones_own_is_scored(tmp_path, capsys) -> None:
     assert all(row["images"] == 3 and 0 <= row["top1"] <= row["top5"] <= 1 for row in told["rows"])
     assert execute("eval_imagenet", [*words, "--pixels", "half"]) == 0
     assert "as you say" in capsys.readouterr().out
+
+
+def test_a_published_value_is_of_the_network_without_a_rule(tmp_path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(rexdet.create_model("rexnet_0.3").state_dict(), tmp_path / "published.pth")
+    picture(tmp_path / "images" / "0000_x.jpg")
+    value = SimpleNamespace(top1=77.0, top1_from="somewhere")
+    monkeypatch.setattr(eval_imagenet, "_entry", lambda checkpoint: value)
+    for name, said in (("rexnet_0.3", "top-1 77.0 on"), ("nm2:1/rexnet_0.3", "top-1 77.0 without the N:M rule on")):
+        words = [name, "--weights", str(tmp_path / "published.pth"), "--images", str(tmp_path / "images")]
+        assert execute("eval_imagenet", words) == 0
+        assert f"published: {said}" in capsys.readouterr().out
 
 
 def test_the_wrong_mean_costs_accuracy_on_real_pictures(shared_dir, capsys) -> None:
