@@ -41,12 +41,16 @@ def create_network(
 
     Raises UserError for an unknown network or argument, a value out of range, and an argument with a key of its own.
     """
-    own_keys = {"norm": "NORM", "drop_path": "DROP_PATH", "num_classes": "", "weights": "WEIGHTS"}
+    elsewhere = {
+        "norm": "set MODEL.REXDET.NORM",
+        "drop_path": "set MODEL.REXDET.DROP_PATH",
+        "weights": "set MODEL.REXDET.WEIGHTS",
+        "num_classes": "leave it out: a backbone has no classifier",
+        "in_channels": "leave it out: it is the length of MODEL.PIXEL_MEAN",
+    }
     for name in settings.overrides:
-        if name in own_keys:
-            key = own_keys[name]
-            fix = f"set MODEL.REXDET.{key}" if key else "leave it out: a backbone has no classifier"
-            raise UserError(f"{name} does not belong here", "MODEL.REXDET.OVERRIDES", fix)
+        if name in elsewhere:
+            raise UserError(f"{name} does not belong here", "MODEL.REXDET.OVERRIDES", elsewhere[name])
     spec, told = network_spec(settings.network, weights)
     published = entry(parse(settings.name).without_rule).overrides if names_weights(settings.name) else {}
     arguments: dict[str, Any] = {"norm": norm, **published, **told, **settings.overrides}

@@ -148,6 +148,7 @@ def test_a_missing_file_is_told() -> None:
         ("OVERRIDES", [["dept", 2.0]], "did you mean depth"),
         ("OVERRIDES", [["norm", "GN"]], "set MODEL.REXDET.NORM"),
         ("OVERRIDES", [["num_classes", 3]], "no classifier"),
+        ("OVERRIDES", [["in_channels", 4]], "the length of MODEL.PIXEL_MEAN"),
     ],
 )
 def test_wrong_values_are_told_before_anything_is_built(
