@@ -135,7 +135,7 @@ def test_a_missing_file_is_told() -> None:
     ("key", "value", "message"),
     [
         ("OUT_FEATURES", "res5", r'write \["res5"\]'),
-        ("OUT_FEATURES", ["res9"], "there are res2, res3, res4, res5"),
+        ("OUT_FEATURES", ["res9"], r"there are res2 \(stride 4\), res3 \(stride 8\)"),
         ("OUT_FEATURES", ["res5", "res5"], "twice"),
         ("NORM", "LN", "BN, FrozenBN, SyncBN, GN"),
         ("NAME", "rexnte_1.0", "did you mean rexnet_1.0"),
