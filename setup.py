@@ -48,6 +48,7 @@ TEST = [
     "ruff>=0.6",
     "scikit-learn>=1.3",
     "timm>=1.0.9",
+    "torch-pruning>=1.6,<1.7",
     "types-PyYAML",
     "types-tabulate",
     "types-tqdm",
