@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from rexdet.errors import UserError
 from rexdet.runs import RunRecord, read_record, record_path
-from rexdet.transfer.datasets import ImageSet, read_split
+from rexdet.transfer.images import ImageSet, read_split
 from rexdet.transfer.job import Job, run_job
 from rexdet.transfer.protocols import Protocol
 

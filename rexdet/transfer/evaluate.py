@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rexdet.transfer.augment import Normaliser
-from rexdet.transfer.datasets import ImageSet
+from rexdet.transfer.images import ImageSet
 from rexdet.weights.pixels import Preprocessing
 
 

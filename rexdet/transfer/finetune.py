@@ -31,7 +31,7 @@ from rexdet.runs import (
     seed_everything,
 )
 from rexdet.transfer.augment import Augmenter, Normaliser
-from rexdet.transfer.datasets import ImageSet
+from rexdet.transfer.images import ImageSet
 from rexdet.transfer.optimise import check_network, learning_rates, make_average, make_optimiser, set_norm_momentum
 from rexdet.transfer.protocols import Protocol
 from rexdet.weights.pixels import Preprocessing
@@ -196,7 +196,7 @@ def _not_finite(
         "lower learning_rate or lengthen warm_up",
     )
     if run is not None:
-        names = [images.paths[int(place)].as_posix() for place in places]
+        names = images.names(places)
         run.fail(error, step=step, loss_term="cross_entropy", image_ids=list(names))
     return error
 

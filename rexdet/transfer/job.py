@@ -10,9 +10,9 @@ from torch import nn
 
 from rexdet.nets.complexity import count
 from rexdet.runs import Data, Network, Pixels, Run, RunRecord, TimeShare, WeightsFile, seed_everything
-from rexdet.transfer.datasets import ImageSet
 from rexdet.transfer.evaluate import evaluate
 from rexdet.transfer.finetune import STATE_NAME, train
+from rexdet.transfer.images import ImageSet
 from rexdet.transfer.optimise import recipe
 from rexdet.transfer.protocols import Protocol
 from rexdet.weights.pixels import Preprocessing

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rexdet.transfer.datasets import ImageSet, read_split
+from rexdet.transfer.images import ImageSet, read_split
 from rexdet.transfer.protocols import Protocol
 
 # A colour a class; noise around it keeps the classes from being too easy.

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from rexdet.errors import UserError
-from rexdet.transfer.datasets import ImageSet
 from rexdet.transfer.evaluate import evaluate
 from rexdet.transfer.finetune import STATE_NAME, Trained, train
+from rexdet.transfer.images import ImageSet
 from rexdet.transfer.optimise import network_options
 from rexdet.transfer.protocols import Protocol
 from rexdet.zoo import create_model

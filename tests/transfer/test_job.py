@@ -11,8 +11,8 @@ from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.runs import Network, read_record
-from rexdet.transfer.datasets import ImageSet
 from rexdet.transfer.finetune import STATE_NAME, train
+from rexdet.transfer.images import ImageSet
 from rexdet.transfer.job import Job, run_job
 from rexdet.transfer.protocols import Protocol
 

@@ -12,14 +12,14 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from rexdet.errors import UserError
-from rexdet.transfer.datasets import read_split
+from rexdet.transfer.images import read_split
 
 
 def test_images_and_labels_are_those_of_torchvision(colours: Path) -> None:
     images = read_split(colours, "train", 12)
     peer = ImageFolder(str(colours / "train"))
     assert list(images.classes) == peer.classes
-    assert [str(path) for path in images.paths] == [path for path, _ in peer.samples]
+    assert images.names(range(len(images))) == [path for path, _ in peer.samples]
     assert images.labels.tolist() == peer.targets
     assert images.cache is not None
     for index in (0, 25, 59):
