@@ -5,25 +5,17 @@ A finished cell is never computed again, one that was stopped goes on where its 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from tqdm import tqdm
 
-from rexdet.errors import UserError
-from rexdet.runs import RunRecord, read_record, record_path
+from rexdet.runs import RunRecord, matrix
 from rexdet.transfer.images import ImageSet, read_split
 from rexdet.transfer.job import Job, run_job
 from rexdet.transfer.protocols import Protocol
@@ -65,13 +57,12 @@ class Cell:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of `as_values`."""
-        return hashlib.sha256(json.dumps(self.as_values(), sort_keys=True).encode()).hexdigest()[:12]
+        return matrix.content_key(self.as_values())
 
     @property
     def name(self) -> str:
         """Readable, and safe as the name of a folder."""
-        words = f"{self.network}-{self.setting}-seed{self.seed}-{self.key}"
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", words)
+        return matrix.folder_name(self.network, self.setting, f"seed{self.seed}", self.key)
 
     @property
     def title(self) -> str:
@@ -123,15 +114,6 @@ def make_cells(
     ]
 
 
-def finished(cell: Cell, output: Path) -> RunRecord | None:
-    """The record of a cell that is done, else None."""
-    folder = cell.folder(output)
-    if not record_path(folder).exists():
-        return None
-    record = read_record(folder)
-    return record if record.status == "done" else None
-
-
 def run_cells(
     cells: Sequence[Cell],
     make_job: MakeJob,
@@ -146,54 +128,30 @@ def run_cells(
     processes: how many train at once, each on one thread: so a result is the same whatever their number. A cell that
     fails does not stop the others.
     """
-    records: dict[str, RunRecord] = {}
-    failures: dict[str, str] = {}
-    todo = []
-    for cell in cells:
-        record = finished(cell, output)
-        if record is None:
-            todo.append(cell)
-        else:
-            records[cell.name] = record
-    with tqdm(total=len(cells), initial=len(records), desc="cells", unit="cell", disable=not progress) as bar:
-        for cell, outcome in _computed(todo, make_job, output, processes, progress, command):
-            bar.update()
-            if isinstance(outcome, RunRecord):
-                records[cell.name] = outcome
-                accuracy = outcome.metrics["test"]["top1"] or 0.0
-                took = f"{outcome.wall_time_s or 0.0:.0f} s"
-                bar.write(f"{cell.title}: {100 * accuracy:.2f}% ({took})", file=sys.stderr)
-            else:
-                failures[cell.name] = outcome
-                bar.write(f"{cell.title} failed: {outcome}", file=sys.stderr)
-    return records, failures
+    alone = processes <= 1 or len(cells) <= 1
+    by_name = {cell.name: cell for cell in cells}
+    with _one_thread() if alone else nullcontext():
+        outcome = matrix.run_cells(
+            list(by_name),
+            partial(_compute, by_name, make_job, output, progress and alone, command),
+            folder=lambda name: by_name[name].folder(output),
+            title=lambda name: by_name[name].title,
+            tell=_told,
+            workers=matrix.Workers(processes, torch.set_num_threads, (1,)),
+            progress=progress,
+        )
+    return outcome.records, outcome.failures
 
 
-def _computed(
-    cells: Sequence[Cell], make_job: MakeJob, output: Path, processes: int, progress: bool, command: list[str] | None
-) -> Iterator[tuple[Cell, RunRecord | str]]:
-    """Each cell with its record, or the reason why there is none, as they end."""
-    if processes <= 1 or len(cells) <= 1:
-        for cell in cells:
-            with _one_thread():
-                yield cell, _compute(cell, make_job, output, progress, command)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = {pool.submit(_compute, cell, make_job, output, False, command): cell for cell in cells}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _compute(
+    cells: Mapping[str, Cell], make_job: MakeJob, output: Path, progress: bool, command: list[str] | None, name: str
+) -> RunRecord:
+    return run_job(make_job(cells[name], output), progress=progress, command=command)
 
 
-def _compute(cell: Cell, make_job: MakeJob, output: Path, progress: bool, command: list[str] | None) -> RunRecord | str:
-    try:
-        return run_job(make_job(cell, output), progress=progress, command=command)
-    except UserError as error:
-        return str(error)
+def _told(name: str, record: RunRecord) -> str:
+    accuracy = record.metrics["test"]["top1"] or 0.0
+    return f"{100 * accuracy:.2f}% ({record.wall_time_s or 0.0:.0f} s)"
 
 
 @contextmanager
