@@ -113,7 +113,7 @@ def _matrix(arguments: argparse.Namespace, protocol: Protocol) -> tuple[list[Cel
     else:
         ratios = [nm_relu.BASELINE, *(arguments.ratio or nm_relu.SETTINGS[1:])]
         settings = {
-            network: nm_relu.distinct_settings(network, list(dict.fromkeys(ratios)), protocol.image_size)[0]
+            network: nm_relu.distinct_settings(network, list(dict.fromkeys(ratios)), protocol.size())[0]
             for network in arguments.network or nm_relu.NETWORKS
         }
         make_job = nm_relu.make_job

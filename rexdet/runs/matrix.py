@@ -69,25 +69,28 @@ def run_cells(
     folder: Callable[[Cell], Path],
     title: Callable[[Cell], str] = str,
     tell: Callable[[Cell, RunRecord], str] | None = None,
+    look: Callable[[Path], RunRecord | None] = finished,
+    passable: type[UserError] = UserError,
     workers: Workers = Workers(),
     progress: bool = True,
 ) -> Outcome[Cell]:
     """Compute every cell that is not done, in their order, or in several processes at once.
 
-    compute: gives a cell's record, or raises UserError, which is the cell's failure and stops no other; what else it
+    compute: gives a cell's record, or raises `passable`, which is the cell's failure and stops no other; what else it
         raises ends the matrix. With several workers it goes to other processes: it must be a module's function (or a
-        partial of one). folder: where a cell's run lies. title: a cell for a person. tell: a line about a finished one.
+        partial of one). folder: where a cell's run lies. title: a cell for a person. tell: a line about a computed one.
+    look: the record of a cell that is not to be computed (again), from its folder.
     """
     outcome: Outcome[Cell] = Outcome()
     todo = []
     for cell in cells:
-        record = finished(folder(cell))
+        record = look(folder(cell))
         if record is None:
             todo.append(cell)
         else:
             outcome.records[cell] = record
     with tqdm(total=len(cells), initial=len(outcome.records), desc="cells", unit="cell", disable=not progress) as bar:
-        for cell, result in _computed(todo, compute, workers):
+        for cell, result in _computed(todo, compute, passable, workers):
             bar.update()
             if isinstance(result, RunRecord):
                 outcome.records[cell] = result
@@ -102,18 +105,18 @@ def run_cells(
 
 
 def _computed(
-    cells: Sequence[Cell], compute: Callable[[Cell], RunRecord], workers: Workers
+    cells: Sequence[Cell], compute: Callable[[Cell], RunRecord], passable: type[UserError], workers: Workers
 ) -> Iterator[tuple[Cell, RunRecord | str]]:
     """Each cell with its record, or the reason why there is none, as they end."""
     if workers.count <= 1 or len(cells) <= 1:
         for cell in cells:
-            yield cell, _outcome(compute, cell)
+            yield cell, _outcome(compute, passable, cell)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers.count, mp_context=spawn, initializer=workers.prepare, initargs=workers.arguments
     ) as pool:
-        futures = {pool.submit(_outcome, compute, cell): cell for cell in cells}
+        futures = {pool.submit(_outcome, compute, passable, cell): cell for cell in cells}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -122,8 +125,8 @@ def _computed(
             raise
 
 
-def _outcome(compute: Callable[[Cell], RunRecord], cell: Cell) -> RunRecord | str:
+def _outcome(compute: Callable[[Cell], RunRecord], passable: type[UserError], cell: Cell) -> RunRecord | str:
     try:
         return compute(cell)
-    except UserError as error:
+    except passable as error:
         return str(error)

@@ -75,11 +75,11 @@ class Cell:
 
     def train_images(self) -> ImageSet:
         """The training split; a process reads it once."""
-        return _split(self.data, "train", self.protocol.image_size)
+        return _split(self.data, "train", self.protocol.size())
 
     def test_images(self) -> ImageSet:
         """The test split, labelled by the training split's classes; a process reads it once."""
-        return _split(self.data, "test", self.protocol.image_size)
+        return _split(self.data, "test", self.protocol.size())
 
 
 MakeJob = Callable[[Cell, Path], Job]
@@ -105,7 +105,7 @@ def make_cells(
 
     settings: network -> its settings. Reads the training split. Raises UserError as `read_split` does.
     """
-    fingerprint = _split(str(data), "train", protocol.image_size).fingerprint
+    fingerprint = _split(str(data), "train", protocol.size()).fingerprint
     return [
         Cell(study, network, setting, seed, protocol, str(data), fingerprint, options)
         for seed in range(first_seed, first_seed + seeds)

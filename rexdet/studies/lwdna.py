@@ -97,7 +97,7 @@ def find_widths(cell: Cell) -> SearchResult:
     """Search the widths of a cell at no more than the cost of its network. A function of the cell alone."""
     options = cell.options
     classes = len(cell.train_images().classes)
-    size = cell.protocol.image_size
+    size = cell.protocol.size()
     shape = (1, 3, size, size)
     widened = count(widen(cell.network, options["width"], classes, input_size=size), shape).macs
     baseline = count(create_model(cell.network, classes), shape).macs

@@ -45,7 +45,7 @@ def make_job(cell: Cell, output: Path) -> Job:
     def build() -> nn.Module:
         return make_network(name, len(images.classes), **network_options(cell.protocol))
 
-    removed = removed_activations(cell.network, cell.setting, cell.protocol.image_size)
+    removed = removed_activations(cell.network, cell.setting, cell.protocol.size())
     return Job(
         name=cell.name,
         folder=cell.folder(output),

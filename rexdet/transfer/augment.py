@@ -25,7 +25,8 @@ class Normaliser:
         self.is_bgr = pixels.order == "BGR"
 
     def __call__(self, images: Tensor) -> Tensor:
-        values = images.float().mul_(self.scale).add_(self.offset)
+        scale, offset = self.scale.to(images.device), self.offset.to(images.device)
+        values = images.float().mul_(scale).add_(offset)
         return values.flip(1) if self.is_bgr else values
 
 
@@ -45,20 +46,21 @@ class Augmenter:
         if not self.pad and not self.flip:
             return images
         words = np.array([self._of_epoch(epoch)[index] for epoch, index in samples], dtype=np.uint64)
-        _, _, height, width = images.shape
-        rows = torch.arange(height).expand(len(images), -1)
-        columns = torch.arange(width).expand(len(images), -1)
+        is_flipped = torch.from_numpy((words >> np.uint64(63)).astype(bool)).to(images.device)
+        if not self.pad:
+            return torch.where(is_flipped[:, None, None, None], images.flip(3), images)
+        _, channels, height, width = images.shape
+        rows = torch.arange(height, device=images.device).expand(len(images), -1)
+        columns = torch.arange(width, device=images.device).expand(len(images), -1)
         if self.flip:
-            is_flipped = torch.from_numpy((words >> np.uint64(63)).astype(bool))
             columns = torch.where(is_flipped[:, None], columns.flip(1), columns)
-        if self.pad:
-            places = np.uint64(2 * self.pad + 1)
-            down, right = words % places, (words >> np.uint64(20)) % places
-            rows = rows + torch.from_numpy(down.astype(np.int64))[:, None]
-            columns = columns + torch.from_numpy(right.astype(np.int64))[:, None]
-            images = F.pad(images, [self.pad] * 4)
-        each = torch.arange(len(images))[:, None, None, None]
-        channel = torch.arange(images.shape[1])[None, :, None, None]
+        places = np.uint64(2 * self.pad + 1)
+        down, right = words % places, (words >> np.uint64(20)) % places
+        rows = rows + torch.from_numpy(down.astype(np.int64)).to(images.device)[:, None]
+        columns = columns + torch.from_numpy(right.astype(np.int64)).to(images.device)[:, None]
+        images = F.pad(images, [self.pad] * 4)
+        each = torch.arange(len(images), device=images.device)[:, None, None, None]
+        channel = torch.arange(channels, device=images.device)[None, :, None, None]
         return images[each, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
     def _of_epoch(self, epoch: int) -> np.ndarray:

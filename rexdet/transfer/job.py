@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol as Structure
 
 from torch import nn
 
 from rexdet.nets.complexity import count
-from rexdet.runs import Data, Network, Pixels, Run, RunRecord, TimeShare, WeightsFile, seed_everything
-from rexdet.transfer.evaluate import evaluate
+from rexdet.processes import barrier, is_main, world_size
+from rexdet.runs import Data, DataSplit, Network, Pixels, Run, RunRecord, TimeShare, WeightsFile, seed_everything
+from rexdet.transfer.evaluate import EvaluationImages, evaluate
+from rexdet.transfer.feed import TrainingImages, for_training
 from rexdet.transfer.finetune import STATE_NAME, train
+from rexdet.transfer.freeze import trains_norms
 from rexdet.transfer.images import ImageSet
 from rexdet.transfer.optimise import recipe
 from rexdet.transfer.protocols import Protocol
+from rexdet.transfer.watch import FOLDER as WATCH_FOLDER
+from rexdet.transfer.watch import Watch
 from rexdet.weights.pixels import Preprocessing
+
+
+class ScoredImages(EvaluationImages, Structure):
+    """Images that are scored, and what a record tells of them."""
+
+    def described(self) -> DataSplit:
+        """The split as a run's record tells of it."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +37,10 @@ class Job:
 
     name: of the run. folder: where its record goes. network: as the record tells of it. build: gives the network; the
     global generators are seeded with `seed` before. train: its images. test: opens the split whose accuracy is
-    reported; called once, after the last step. config: everything that the result hangs on, as text. notes: further
-    numbers for the record, by group.
+    reported; called once, after the last step. split: what that split is called in the record's metrics: "test", or
+    "val" where hyper-parameters are chosen by it. config: everything that the result hangs on, as text. notes: further
+    numbers for the record, by group. events: what a reader of the numbers should know, code and message. watch: keep
+    curves for TensorBoard. workers: threads that make batches ahead.
     """
 
     name: str
@@ -33,59 +48,78 @@ class Job:
     network: Network
     build: Callable[[], nn.Module]
     protocol: Protocol
-    train: ImageSet
-    test: Callable[[], ImageSet]
+    train: ImageSet | TrainingImages
+    test: Callable[[], ScoredImages]
     seed: int
+    split: str = "test"
     config: str = ""
     pixels: Preprocessing | None = None
     device: str = "cpu"
     notes: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    events: tuple[tuple[str, str], ...] = ()
+    watch: bool = False
+    workers: int = 0
+    title: str = "training"
 
 
 def run_job(job: Job, *, progress: bool = False, command: list[str] | None = None) -> RunRecord:
     """Train and evaluate; a run of the same kind that was stopped in the folder goes on. Returns its record.
 
     The accuracy is that of the last step's weights, or of their average where the protocol keeps one. Nothing is
-    chosen by it. Raises UserError as `train` and `Run.start` do.
+    chosen by it. Called by every process of torchrun. Raises UserError as `train` and `Run.start` do.
     """
     pixels = job.pixels or job.protocol.preprocessing()
-    steps = job.protocol.total_steps(len(job.train))
+    feed = for_training(job.train)
+    steps = job.protocol.total_steps(len(feed))
     record = RunRecord(
         kind="transfer",
         name=job.name,
         command=command or [],
         config=job.config or None,
         seed=job.seed,
-        network=job.network.model_copy(update={"pixels": _recorded(pixels)}),
-        data=Data(train=job.train.described()),
+        network=job.network.model_copy(update={"pixels": recorded_pixels(pixels)}),
+        data=Data(train=feed.described()),
         recipe=recipe(job.protocol, steps),
-        files={"state": STATE_NAME, **job.files},
+        files={"state": STATE_NAME, **job.files, **({"tensorboard": WATCH_FOLDER} if job.watch else {})},
     )
     with Run.start(job.folder, record, resume=True) as run:
+        barrier()
+        for code, message in job.events:
+            run.event(code, message)
         seed_everything(job.seed)
         network = job.build()
-        cost = count(network, (1, 3, job.protocol.image_size, job.protocol.image_size))
+        size = job.protocol.size(pixels)
+        cost = count(network, (1, 3, size, size))
+        watch = Watch(job.folder) if job.watch and is_main() else None
         trained = train(
             network,
-            job.train,
+            feed,
             job.protocol,
             seed=job.seed,
             pixels=pixels,
             device=job.device,
             folder=job.folder,
             run=run,
+            watch=watch,
             progress=progress,
+            title=job.title,
+            workers=job.workers,
         )
-        test = job.test()
+        if watch is not None:
+            watch.close()
+        if world_size() > 1 and trains_norms(trained.network):
+            share = job.protocol.batch_size // world_size()
+            run.event("norm_statistics", f"batch norms used statistics of each process's own {share} images a step")
+        scored = job.test()
         with trained.shares.measure("evaluation", whole=True):
-            result = evaluate(trained.evaluated, test, pixels, device=job.device)
+            result = evaluate(trained.evaluated, scored, pixels, device=job.device, amp=job.protocol.amp)
         _, loss, right = trained.history[-1]
         run.record.files = {role: name for role, name in run.record.files.items() if role != "state"}
         run.finish(
-            data=Data(train=job.train.described(), val=test.described()),
+            data=Data(train=feed.described(), val=scored.described()),
             metrics={
-                "test": result.as_metrics(),
+                job.split: result.as_metrics(),
                 "train": {"loss": loss, "top1": right},
                 "network": {"macs": float(cost.macs), "parameters": float(cost.parameters)},
                 **{group: dict(numbers) for group, numbers in job.notes.items()},
@@ -97,10 +131,13 @@ def run_job(job: Job, *, progress: bool = False, command: list[str] | None = Non
             time_share=TimeShare(**trained.shares.fractions()),
         )
     # The record is whole and says done: the state has served.
-    (job.folder / STATE_NAME).unlink(missing_ok=True)
+    if is_main():
+        (job.folder / STATE_NAME).unlink(missing_ok=True)
+    barrier()
     return run.record
 
 
-def _recorded(pixels: Preprocessing) -> Pixels:
+def recorded_pixels(pixels: Preprocessing) -> Pixels:
+    """Pixels as a run's record tells of them."""
     mean, std, order = pixels.detectron2_pixels()
     return Pixels(mean=mean, std=std, order="BGR" if order == "BGR" else "RGB", range=255)

@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rexdet.errors import UserError
+from rexdet.inference.compile import compiler
+from rexdet.processes import world_size
 from rexdet.runs import Recipe
 from rexdet.transfer.protocols import Protocol
 
@@ -75,6 +77,15 @@ def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
             module.momentum = momentum
 
 
+def compiled(network: nn.Module, wanted: bool) -> nn.Module:
+    """The network as torch.compile runs it, parameters shared. Raises UserError on a CPU without a C++ compiler."""
+    if not wanted:
+        return network
+    if all(parameter.device.type == "cpu" for parameter in network.parameters()) and compiler() is None:
+        raise UserError("torch.compile needs a C++ compiler and none was found", "compile", "install g++, or leave it")
+    return torch.compile(network)  # type: ignore[return-value]
+
+
 def network_options(protocol: Protocol) -> dict[str, Any]:
     """What a protocol asks of a network's constructor (`create_model(name, **options)`): drop path, or nothing."""
     return {"drop_path": protocol.drop_path} if protocol.drop_path else {}
@@ -101,13 +112,14 @@ def recipe(protocol: Protocol, steps: int) -> Recipe:
     warm_up = warm_up_steps(protocol, steps)
     return Recipe(
         effective_batch=protocol.batch_size,
-        per_process_batch=protocol.batch_size,
+        per_process_batch=protocol.batch_size // world_size(),
         accumulation=1,
-        world_size=1,
+        world_size=world_size(),
         optimizer=f"SGD{nesterov}, momentum {protocol.momentum:g}, weight decay {protocol.weight_decay:g}",
         base_lr=protocol.learning_rate,
         warm_up=f"linear, {warm_up} steps" if warm_up else None,
         schedule=schedule,
         iterations=steps,
+        amp=protocol.amp,
         ema=protocol.ema,
     )

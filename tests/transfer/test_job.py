@@ -103,6 +103,6 @@ def test_a_loss_that_is_not_finite_is_in_the_record(job: Job) -> None:
     record = read_record(job.folder)
     assert record.status == "failed"
     assert record.failure is not None
-    assert (record.failure.loss_term, record.failure.type) == ("cross_entropy", "UserError")
+    assert (record.failure.loss_term, record.failure.type) == ("cross_entropy", "DivergedError")
     assert record.failure.step is not None
     assert len(record.failure.image_ids or []) == 10

@@ -10,7 +10,8 @@ import yaml
 
 from rexdet.errors import UserError
 from rexdet.transfer.optimise import learning_rates, recipe
-from rexdet.transfer.protocols import list_protocols, protocol_folder, read_protocol
+from rexdet.transfer.protocols import list_protocols, protocol_folder, read_any_protocol, read_protocol
+from rexdet.weights.pixels import read_pixels
 
 
 def test_cifar_is_the_resnext_papers() -> None:
@@ -38,9 +39,58 @@ def test_a_warm_up_rises_to_the_rate_and_a_cosine_falls_to_nothing() -> None:
 
 
 def test_every_shipped_protocol_reads_and_bears_its_files_name() -> None:
-    assert {"cifar", "cifar_short"} <= set(list_protocols())
+    named = {
+        "fine_tune",
+        "fine_tune_quick",
+        "fine_tune_short",
+        "linear_probe",
+        "knn",
+        "few_shot",
+        "from_scratch",
+        "cifar",
+    }
+    assert {*named, "embedded", "cifar_short"} <= set(list_protocols())
     for name in list_protocols():
-        assert read_protocol(name).name == name
+        protocol = read_any_protocol(name)
+        assert protocol.name == name
+        assert protocol.source
+
+
+def test_a_probe_is_no_protocol_of_training() -> None:
+    assert read_any_protocol("knn").kind == "knn"
+    with pytest.raises(UserError, match="knn is a probe"):
+        read_protocol("knn")
+
+
+def test_kornblith_fine_tuning_is_as_the_simclr_paper_has_it() -> None:
+    protocol = read_protocol("fine_tune")
+    cells = protocol.candidates()
+    assert (len(cells), protocol.steps, protocol.batch_size, protocol.nesterov) == (56, 20_000, 256, True)
+    rates, decays = (
+        sorted({cell.learning_rate for cell in cells}),
+        {cell.weight_decay * cell.learning_rate for cell in cells},
+    )
+    assert rates == pytest.approx([10 ** (-4 + step / 2) for step in range(7)])
+    # The grid's decays are those of a step: divided by the learning rate for the optimiser, which multiplies by it.
+    grid = sorted({float(f"{decay:.6e}") for decay in decays})
+    assert grid == pytest.approx([0.0, *(10 ** (-6 + step / 2) for step in range(7))])
+    largest = next(cell for cell in cells if cell.learning_rate == 0.0001 and cell.weight_decay > 5)
+    assert largest.weight_decay == pytest.approx(10)
+    assert largest.grid is None
+    # PyTorch's momentum is the share of the new batch: min(10 / s, 0.1), s steps an epoch.
+    assert protocol.norm_momentum(2_040) == pytest.approx(0.1)
+    assert protocol.norm_momentum(75_750) == pytest.approx(10 * 256 / 75_750)
+    assert len(read_protocol("fine_tune_quick").candidates()) == 20
+    scratch = read_protocol("from_scratch")
+    assert (len(scratch.candidates()), scratch.steps, scratch.from_scratch) == (56, 40_000, True)
+    assert scratch.grid is not None
+    assert scratch.grid.weight_decay == pytest.approx([10 ** (-5 + step / 2) for step in range(8)])
+
+
+def test_a_size_is_the_protocols_or_the_checkpoints() -> None:
+    pixels = read_pixels({"mean": [0.5] * 3, "std": [0.5] * 3, "resize": 320, "crop": 288}, "a test")
+    assert read_protocol("fine_tune").size(pixels) == 288
+    assert read_protocol("fine_tune_short").size(pixels) == 128
 
 
 def test_epochs_take_the_place_of_steps() -> None:
@@ -63,6 +113,11 @@ def test_epochs_take_the_place_of_steps() -> None:
         ({"schedule": {"kind": "step"}}, "`at` lists where a step schedule falls"),
         ({"schedule": {"kind": "step", "at": [0.8, 0.5]}}, "must rise"),
         ({"pixels": "imagenette"}, "imagenette"),
+        ({"freeze": "6"}, "freeze"),
+        ({"grid": {"learning_rate": []}}, "grid.learning_rate"),
+        ({"grid": {"learning_rate": [0.1, 0.1]}}, "holds a value twice"),
+        ({"augmentation": {"pad": 4, "random_resized_crop": {}}}, "two ways to crop"),
+        ({"augmentation": {"random_resized_crop": {"scale": [0.5, 1.5]}}}, "scale is 0.5 to 1.5"),
     ],
 )
 def test_a_wrong_protocol_is_told_in_one_line(tmp_path: Path, change: dict, told: str) -> None:
