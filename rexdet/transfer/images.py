@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from abc import ABC, abstractmethod
@@ -22,12 +23,12 @@ from tqdm import tqdm
 from rexdet.errors import UserError
 from rexdet.runs import DataSplit
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 # Decoded images of a split up to this size stay in memory; those of a larger one are decoded when they are asked for.
 CACHED_BYTES = 1 << 30
 
 # What Pillow's readers raise for damaged files of one format or another.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     UnidentifiedImageError,
     SyntaxError,
@@ -225,7 +226,13 @@ def list_classes(folder: str | Path) -> list[str]:
 
 def list_images(folder: Path, name: str) -> list[Path]:
     """The image files of class `name` of a folder of classes, by name. Raises UserError where there are none."""
-    files = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = [
+        Path(place, file)
+        for place, _, names in os.walk(folder / name, followlinks=True)
+        for file in names
+        if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith(".")
+    ]
+    files.sort(key=lambda path: path.parts)
     if not files:
         raise UserError(f"class {name!r} has no images", str(folder), f"give {', '.join(SUFFIXES)} files")
     return files
@@ -286,9 +293,14 @@ def decode(data: bytes, where: str) -> Image.Image:
     try:
         with Image.open(BytesIO(data)) as opened:
             return opened.convert("RGB")
-    except _DAMAGED as error:
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise UserError(f"cannot be read as an image ({reason})", where, "repair or remove it") from error
+    except DAMAGED as error:
+        raise UserError(damage(error), where, "repair or remove it") from error
+
+
+def damage(error: Exception) -> str:
+    """What Pillow's complaint (one of DAMAGED) says, without the address in memory that it puts into some."""
+    reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+    return f"cannot be read as an image ({reason})"
 
 
 def scaled(picture: Image.Image, size: int) -> Tensor:
