@@ -320,8 +320,9 @@ def _place(facts: DatasetFacts, root: Path) -> Path | None:
 def _not_there(facts: DatasetFacts, root: Path) -> UserError:
     nearest = facts.layout.nearest(root)
     missing = facts.layout.missing(nearest, "train") or ""
-    hint = f" ({facts.layout.hints[missing]})" if missing in facts.layout.hints else ""
     fetch = f"; or let it be fetched ({facts.size}): --download" if facts.downloads else ""
     return UserError(
-        f"{facts.title} is not there: no {missing}{hint}", str(nearest), f"put {facts.put} below {root}{fetch}"
+        f"{facts.title} is not there: no {missing}{facts.layout.hint(missing)}",
+        str(nearest),
+        f"put {facts.put} below {root}{fetch}",
     )

@@ -89,7 +89,6 @@ def open_layout(
     as `open_dataset` does.
     """
     opening = _Opening(facts, place, check_counts)
-    opening.check_files("train")
     has_val = "val" in facts.splits if has_val is None else has_val
     entries = {split: opening.read(split) for split in ("train", "val")[: 1 + has_val]}
     classes = opening.classes(entries["train"])
@@ -100,8 +99,7 @@ def open_layout(
     if val is not None and (shared := len(set(train.digests) & set(val.digests))):
         logger.warning("%s: %d images are in train and in val", place, shared)
     if (missing := facts.layout.missing(place, "test")) is not None:
-        hint = f" ({facts.layout.hints[missing]})" if missing in facts.layout.hints else ""
-        logger.warning("%s: the test split will not open: no %s%s", place, missing, hint)
+        logger.warning("%s: the test split will not open: no %s%s", place, missing, facts.layout.hint(missing))
     training = frozenset(train.digests) | frozenset(val.digests if val is not None else ())
     count = f"{facts.splits['test']:,} images" if "test" in facts.splits else str(place)
     return Dataset(facts, train, val, SealedTest(lambda bar: opening.test_listing(classes, training, bar), count))
@@ -115,25 +113,28 @@ class _Opening:
     place: Path
     check_counts: bool
 
-    def check_files(self, split: str) -> None:
-        """What the split needs is there, and the official files are the official ones."""
+    def read(self, split: str) -> Entries:
+        """The split's list: as long as the facts have it, from the official files, no image in it twice."""
         layout = self.facts.layout
         if (missing := layout.missing(self.place, split)) is not None:
-            hint = f" ({layout.hints[missing]})" if missing in layout.hints else ""
-            raise UserError(f"has no {missing}{hint}", str(self.place), f"put there {self.facts.put}")
-        for name, expected in layout.md5.get(split, {}).items() if self.check_counts else ():
-            paths = [self.place / part for part in name.split("|")]
-            check_md5(next((path for path in paths if path.exists()), paths[0]), expected)
-
-    def read(self, split: str) -> Entries:
-        """The split's list, its length as the facts have it, no image in it twice."""
-        entries = self.facts.layout.read(self.place, split)
+            raise UserError(f"has no {missing}{layout.hint(missing)}", str(self.place), f"put there {self.facts.put}")
+        if layout.hash_first:
+            self._check_md5(split)
+        entries = layout.read(self.place, split)
         self.check_count(split, len(entries.files))
+        if not layout.hash_first:
+            # A wrong count says more than a wrong hash.
+            self._check_md5(split)
         name, times = Counter(file.name for file in entries.files).most_common(1)[0] if entries.files else ("", 0)
         if times != 1:
             what = f"{split} lists {name} {times} times" if times else f"{split} lists no images"
             raise UserError(what, str(self.place), "use the official list")
         return entries
+
+    def _check_md5(self, split: str) -> None:
+        for name, expected in self.facts.layout.md5.get(split, {}).items() if self.check_counts else ():
+            paths = [self.place / part for part in name.split("|")]
+            check_md5(next((path for path in paths if path.exists()), paths[0]), expected)
 
     def check_count(self, split: str, found: int) -> None:
         """Raise UserError, with both numbers, where a split is not as long as the official one."""
@@ -197,7 +198,6 @@ class _Opening:
 
     def test_listing(self, classes: tuple[str, ...], training: frozenset[str], progress: bool) -> Listing:
         """The test split, whole. training: hashes of the images that were trained on or chosen by."""
-        self.check_files("test")
         entries = self.read("test")
         labels = self._labels("test", entries, classes)
         scanned = scan(entries.files, self._key(), "test", progress=progress)

@@ -37,6 +37,7 @@ def cifar_layout(
         test=tuple(test),
         read=read,
         md5={"train": {**train, meta[0]: meta[1]}, "test": test},
+        hash_first=True,
     )
 
 

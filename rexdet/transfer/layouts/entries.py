@@ -31,8 +31,9 @@ class Layout:
     folders: names that its folder goes by below the data root, the first as torchvision has it. train, test: what must
     lie in there for the split to be read ("a|b": either). read: gives the entries of a split ("train", "val", "test")
     of the set's folder; called for "test" only when the seal opens. md5: of official files, hexadecimal, by the split
-    ("train", "test") at whose reading they are checked. hints: of a missing file, what people have in its place.
+    ("train", "test") with which they are checked. hints: of a missing file, what people have in its place.
     is_drawn: the test split is what is left of one list, so that its length is known before it is opened.
+    hash_first: hashes are checked before anything is read, not after the counts.
     """
 
     folders: tuple[str, ...]
@@ -42,6 +43,7 @@ class Layout:
     md5: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
     is_drawn: bool = False
+    hash_first: bool = False
 
     def places(self, root: Path) -> list[Path]:
         """Where the set may lie below the data root; the root itself first."""
@@ -51,6 +53,10 @@ class Layout:
         """The first thing that the split needs and that is not there; nothing is read."""
         needed = self.test if split == "test" else self.train
         return next((name for name in needed if not any((place / one).exists() for one in name.split("|"))), None)
+
+    def hint(self, missing: str) -> str:
+        """What there is to say of a missing file, in parentheses."""
+        return f" ({self.hints[missing]})" if missing in self.hints else ""
 
     def nearest(self, root: Path) -> Path:
         """The folder that holds most of what it must, or that is named as the set's, for messages."""

@@ -110,7 +110,9 @@ def read_pets(place: Path, split: str) -> Entries:
         names.append(check_safe(words[0], path))
         numbers.append(int(words[1]))
     check_range(numbers, 1, PETS, path)
-    breeds = {number: name.rpartition("_")[0] for name, number in zip(names, numbers, strict=True)}
+    breeds: dict[int, str] = {}
+    for name, number in zip(names, numbers, strict=True):
+        breeds.setdefault(number, name.rpartition("_")[0])
     odd = next((i for i, name in enumerate(names) if breeds[numbers[i]] != name.rpartition("_")[0]), None)
     if odd is not None:
         raise UserError(
