@@ -11,9 +11,10 @@ from detectron2.structures import ImageList
 
 import rexdet.detectron2  # noqa: F401 - registers the builders before a config is read
 from rexdet.coco.draw import draw_detections, write_png
-from rexdet.detectron2.data import CocoFiles, TrainingSet, open_split, trainable_images
+from rexdet.detectron2.data import TrainingSet
 from rexdet.detectron2.plan import make_plan
 from rexdet.job import DetectionJob
+from rexdet.session.data import CocoFiles, open_split, trainable_images
 
 COLUMNS = 2
 MOST = 8

@@ -6,7 +6,6 @@ it, so that a run can be resumed to the bit and the number of workers changes no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,58 +18,35 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from torch.utils.data import DataLoader, Dataset
 
-from rexdet.coco.annotations import CocoDataset, ImageEntry, read_annotations
-from rexdet.coco.generate import EmbeddedPaths, generate_embedded
-from rexdet.coco.images import UnreadableImage, load_image
-from rexdet.coco.layout import CocoPaths, find_coco
+from rexdet.coco.annotations import CocoDataset
+from rexdet.coco.images import UnreadableImage
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
-from rexdet.processes import barrier, is_main
 from rexdet.runs.state import ResumableSampler, sample_randomness
-
-# A training set may lose this share of its pictures, and at least so many, before training stops.
-SKIP_SHARE = 0.01
-SKIP_AT_LEAST = 10
-EMBEDDED = ("embedded_train", "embedded_val")
-
-
-@dataclass(frozen=True)
-class CocoFiles:
-    """One split on the disk: its annotation file and the folder of its pictures."""
-
-    annotations: Path
-    images: Path
+from rexdet.session.data import (
+    CocoFiles,
+    files_by_name,
+    files_of_switches,
+    load_entry,
+    one_thread,
+    skip_limit,
+    usable_workers,
+)
 
 
 def resolve_files(job: DetectionJob, train_name: str, val_name: str) -> tuple[CocoFiles | None, CocoFiles | None]:
     """The files of the training and validation split that a job means.
 
-    Flags come first, then `--data-root`, then the names in the config: `embedded_*` (generated when missing), COCO's
-    own (below DETECTRON2_DATASETS or ./datasets), or a name that detectron2 has COCO files registered for.
-    An empty name gives None. Raises UserError with the files looked for and the ways on.
+    The switches come first, then the names in the config: those that every engine knows, or a name that detectron2 has
+    COCO files registered for. An empty name gives None. Raises UserError with the files looked for and the ways on.
     """
-    if job.train_annotations or job.val_annotations:
-        train = CocoFiles(Path(job.train_annotations), Path(job.train_images)) if job.train_annotations else None
-        return train, CocoFiles(Path(job.val_annotations), Path(job.val_images))
-    if job.data_root:
-        return _splits(find_coco(job.data_root))
-    if job.dataset == "embedded":
-        train_name, val_name = EMBEDDED
-    return _by_name(train_name), _by_name(val_name)
+    return files_of_switches(job) or (_by_name(train_name), _by_name(val_name))
 
 
 def _by_name(name: str) -> CocoFiles | None:
-    if not name:
-        return None
-    if name in EMBEDDED:
-        # One process paints, the others find the result.
-        folder = default_embedded_folder()
-        if is_main():
-            generate_embedded(folder)
-        barrier()
-        return _splits(EmbeddedPaths.of(folder))[name == "embedded_val"]
-    if name in ("coco_2017_train", "coco_2017_val"):
-        return _splits(find_coco())[name == "coco_2017_val"]
+    files = files_by_name(name)
+    if files is not None or not name:
+        return files
     from detectron2.data import MetadataCatalog
 
     if name in MetadataCatalog.list():
@@ -82,25 +58,6 @@ def _by_name(name: str) -> CocoFiles | None:
         where="DATASETS",
         fix="give the files with --train-annotations, --train-images, --val-annotations and --val-images",
     )
-
-
-def _splits(paths: CocoPaths | EmbeddedPaths) -> tuple[CocoFiles, CocoFiles]:
-    return (
-        CocoFiles(paths.train_annotations, paths.train_images),
-        CocoFiles(paths.val_annotations, paths.val_images),
-    )
-
-
-def default_embedded_folder() -> Path:
-    """Where the generated data set lies: below DETECTRON2_DATASETS or ./datasets."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "embedded"
-
-
-def open_split(files: CocoFiles, purpose: str) -> CocoDataset:
-    """Read one split, say what was found, and refuse what cannot be used. purpose: "train" or "evaluate"."""
-    dataset = read_annotations(files.annotations, files.images, purpose=purpose)
-    dataset.raise_if_refused()
-    return dataset
 
 
 @dataclass(frozen=True)
@@ -238,13 +195,6 @@ class EvaluationSet(Dataset[dict[str, Any]]):
         }
 
 
-def load_entry(entry: ImageEntry) -> np.ndarray:
-    """The pixels of one picture of a data set, uint8 (H, W, 3) RGB. Raises UnreadableImage."""
-    if entry.path is None:
-        raise UnreadableImage("there is no such image file", entry.file_name)
-    return load_image(entry.path, (entry.width, entry.height))
-
-
 def network_input(picture: np.ndarray, augmentations: Sequence[Any], image_format: str) -> dict[str, Any]:
     """A picture (H, W, 3) uint8 RGB as detectron2's models take it: resized, in their channel order, (C, H', W')."""
     inputs = T.AugInput(_ordered(picture, image_format))
@@ -264,43 +214,6 @@ def _crops(augmentations: Sequence[Any]) -> bool:
     return any("Crop" in type(augmentation).__name__ for augmentation in augmentations)
 
 
-def trainable_images(dataset: CocoDataset, *, keep_empty: bool, limit: int) -> np.ndarray:
-    """int64 (N,): the pictures to train on, in the file's order.
-
-    keep_empty: pictures without an object that can be trained on are negatives; else they are left out.
-    limit: the first so many only; 0: all. Raises UserError where nothing is left.
-    """
-    indices = np.arange(len(dataset), dtype=np.int64)
-    if not keep_empty:
-        indices = indices[_trainable_objects(dataset) > 0]
-    if limit:
-        indices = indices[:limit]
-    if len(indices) == 0:
-        raise UserError("no picture is left to train on", where=str(dataset.path))
-    return indices
-
-
-def _trainable_objects(dataset: CocoDataset) -> np.ndarray:
-    """How many annotations of each picture are no crowd."""
-    starts = np.asarray(dataset.annotation_starts)
-    before = np.concatenate([[0], np.cumsum(~np.asarray(dataset.crowd))])
-    return before[starts[1:]] - before[starts[:-1]]
-
-
-def skip_limit(images: int) -> int:
-    """How many pictures of a training set may be unreadable before training stops."""
-    return max(SKIP_AT_LEAST, int(images * SKIP_SHARE))
-
-
-def usable_workers(configured: int) -> int:
-    """As many worker processes as the config says, and no more than there are processors to run them on.
-
-    What a sample looks like does not depend on the worker, so fewer of them change nothing but speed.
-    """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(configured, processors)
-
-
 def training_loader(
     training: TrainingSet, sampler: ResumableSampler, *, per_process_batch: int, workers: int
 ) -> Iterator[list[Sample]]:
@@ -313,7 +226,7 @@ def training_loader(
         collate_fn=list,
         # A generator of its own: starting workers must not move the run's random numbers.
         generator=torch.Generator().manual_seed(training.seed),
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         persistent_workers=workers > 0,
         pin_memory=False,
     )
@@ -332,13 +245,9 @@ def evaluation_loader(
         num_workers=usable_workers(workers),
         collate_fn=_only,
         generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
     )
 
 
 def _only(batch: list[dict[str, Any]]) -> dict[str, Any]:
     return batch[0]
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)

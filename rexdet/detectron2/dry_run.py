@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import dataclass
 
 import torch
 from detectron2.utils.events import EventStorage
-from tabulate import tabulate
 from torch import nn
 
 from rexdet.coco.annotations import CocoDataset
 from rexdet.coco.evaluate import evaluate
-from rexdet.detectron2.data import EvaluationSet, TrainingSet, trainable_images
+from rexdet.detectron2.data import EvaluationSet, TrainingSet
 from rexdet.detectron2.plan import Plan, lr_mismatch, recipe_differences
-from rexdet.detectron2.predict import match_classes, predict_dataset
-from rexdet.detectron2.step import autocast_type
+from rexdet.detectron2.predict import predict_dataset
 from rexdet.job import DetectionJob
 from rexdet.processes import world_size
-from rexdet.runs.environment import peak_memory
-
-# On a CPU a whole batch may take minutes: it is measured at these sizes and the rest is drawn on as a line.
-CPU_BATCHES = (1, 2)
-BYTES_PER_PARAMETER_IN_CHECKPOINT = 8  # float32 weights and one float32 of optimiser state
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One forward and backward pass: images, seconds, peak memory in bytes."""
-
-    images: int
-    seconds: float
-    memory: int
+from rexdet.session.classes import match_classes
+from rexdet.session.cost import Cost, Measured, measure_pass, sizes_to_measure, tell_cost, tell_differences
+from rexdet.session.data import trainable_images
+from rexdet.session.precision import autocast_type
+from rexdet.session.say import say
 
 
 def dry_run(job: DetectionJob, device: torch.device) -> int:
@@ -40,7 +27,7 @@ def dry_run(job: DetectionJob, device: torch.device) -> int:
 
     Nothing is written. Raises UserError for whatever would stop the run.
     """
-    from rexdet.detectron2.run import Session, say
+    from rexdet.detectron2.run import Session
 
     session = Session(job, device)
     plan, train, val = session.plan, session.data.train, session.data.val
@@ -53,17 +40,25 @@ def dry_run(job: DetectionJob, device: torch.device) -> int:
         train, images, plan.train_augmentations, image_format=plan.image_format, use_masks=plan.use_masks, seed=0
     )
     per_process = max(plan.batch // world_size(), 1)
-    sizes = [size for size in CPU_BATCHES if size <= per_process] if device.type == "cpu" else [per_process]
-    measured = [_measure(detector, plan, training, size, device) for size in sizes]
+    measured = [_measure(detector, plan, training, size, device) for size in sizes_to_measure(per_process, device)]
     evaluation = _evaluate_one(session, detector, val) if val is not None else 0.0
     effective = plan.batch * job.accumulate
-    rows = _rows(plan, measured, per_process, effective, evaluation, val, detector)
-    say(tabulate(rows, tablefmt="plain"))
-    for line in recipe_differences(plan, effective):
-        say(f"differs from the recipe: {line}")
-    mismatch = lr_mismatch(plan, effective)
-    if mismatch:
-        say(f"warning: {mismatch}")
+    tell_cost(
+        Cost(
+            backbone=plan.backbone,
+            per_process_batch=per_process,
+            effective_batch=effective,
+            base_lr=plan.base_lr,
+            forward_passes=job.accumulate * plan.iterations,
+            length=f"{plan.iterations} steps",
+            checkpoints=max(plan.iterations // max(plan.checkpoint_period, 1), 1) + 1,
+            output=plan.output,
+        ),
+        detector,
+        measured,
+        evaluation * len(val) / world_size() if val is not None else 0.0,
+    )
+    tell_differences(recipe_differences(plan, effective), lr_mismatch(plan, effective))
     return 0
 
 
@@ -71,19 +66,13 @@ def _measure(detector: nn.Module, plan: Plan, training: TrainingSet, size: int, 
     batch = [training[(0, position % len(training))].inputs for position in range(size)]
     detector.train()
     dtype = autocast_type(plan.amp)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with EventStorage(0):
-        begun = time.perf_counter()
+
+    def losses() -> list[torch.Tensor]:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            losses = detector(batch)
-        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - begun
-    detector.zero_grad(set_to_none=True)
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory().host or 0
-    return Measured(size, seconds, memory)
+            return list(detector(batch).values())
+
+    with EventStorage(0):
+        return measure_pass(detector, losses, size, device)
 
 
 def _evaluate_one(session: object, detector: nn.Module, val: CocoDataset) -> float:
@@ -102,52 +91,3 @@ def _evaluate_one(session: object, detector: nn.Module, val: CocoDataset) -> flo
     )
     evaluate(val, detections)
     return time.perf_counter() - begun
-
-
-def _rows(
-    plan: Plan,
-    measured: list[Measured],
-    per_process: int,
-    effective: int,
-    evaluation: float,
-    val: CocoDataset | None,
-    detector: nn.Module,
-) -> list[tuple[str, str]]:
-    exact = measured[-1].images == per_process
-    mark = "" if exact else f" (extrapolated from batches of {' and '.join(str(m.images) for m in measured)})"
-    seconds = measured[-1].seconds if exact else _extrapolate([(m.images, m.seconds) for m in measured], per_process)
-    memory = measured[-1].memory if exact else _extrapolate([(m.images, m.memory) for m in measured], per_process)
-    accumulation = effective // plan.batch
-    parameters = sum(parameter.numel() for parameter in detector.parameters())
-    checkpoints = max(plan.iterations // max(plan.checkpoint_period, 1), 1) + 1
-    disk = checkpoints * parameters * BYTES_PER_PARAMETER_IN_CHECKPOINT
-    training_time = seconds * accumulation * plan.iterations
-    evaluation_time = evaluation * len(val) / world_size() if val is not None else 0.0
-    existing = next(folder for folder in (plan.output, *plan.output.resolve().parents) if folder.exists())
-    return [
-        ("backbone", plan.backbone),
-        ("parameters", f"{parameters / 1e6:.3f}M"),
-        ("effective batch", str(effective)),
-        ("learning rate", f"{plan.base_lr:g}"),
-        ("peak memory", f"{memory / 2**30:.2f} GiB{mark}"),
-        ("images/s", f"{per_process * world_size() / seconds:.2f}{mark}"),
-        ("training", f"{_duration(training_time)} for {plan.iterations} steps{mark}"),
-        ("evaluation", f"{_duration(evaluation_time)} (from one picture)"),
-        ("disk", f"{disk / 2**30:.2f} GiB in {checkpoints} checkpoints; free {_free(str(existing)) / 2**30:.0f} GiB"),
-    ]
-
-
-def _extrapolate(points: list[tuple[int, float]], at: int) -> float:
-    """The line through the last two points (a single point: through the origin), at `at`; never below the last."""
-    (x1, y1) = points[-1]
-    (x0, y0) = points[-2] if len(points) > 1 else (0, 0.0)
-    return max(y1 + (y1 - y0) / (x1 - x0) * (at - x1), y1)
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
-
-
-def _free(folder: str) -> int:
-    return shutil.disk_usage(folder).free

@@ -6,7 +6,6 @@ asks which of detectron2's two config systems it came from.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.session import recipe
 
 Lines = list[str]
 
@@ -82,15 +81,6 @@ def make_plan(job: DetectionJob, *, classes: int | None) -> Plan:
     return plan_from_yaml(job, classes)
 
 
-def output_folder(job: DetectionJob, configured: str) -> Path:
-    """The run's folder: --output, else what the config sets, else output/<config's name>."""
-    if job.output:
-        return Path(job.output)
-    if configured not in ("", "./output", "output"):
-        return Path(configured)
-    return Path("output") / Path(job.config).stem
-
-
 def whole_detector(source: str) -> bool:
     """Whether `source` is a file that holds a whole detector of ours, told by its content.
 
@@ -107,34 +97,13 @@ def whole_detector(source: str) -> bool:
 
 
 def check_shared_memory(plan: Plan, *, per_process_batch: int) -> None:
-    """Raise UserError where the workers' batches do not fit into /dev/shm: torch would end in a bus error, hours in."""
-    if plan.workers == 0 or not Path("/dev/shm").is_dir():
-        return
-    # Each worker holds two batches ahead; a picture has three channels of a byte each.
-    needed = plan.workers * 2 * per_process_batch * 3 * plan.largest_side**2
-    free = shutil.disk_usage("/dev/shm").free
-    if needed > free:
-        raise UserError(
-            f"{plan.workers} workers need up to {needed / 2**20:.0f} MiB of shared memory, and {free / 2**20:.0f} MiB "
-            "are free",
-            where="/dev/shm",
-            fix="give the container more (docker run --shm-size 8g), or lower DATALOADER.NUM_WORKERS",
-        )
+    """Raise UserError where the workers' batches do not fit into /dev/shm."""
+    recipe.check_shared_memory(plan.workers, per_process_batch, plan.largest_side, "DATALOADER.NUM_WORKERS")
 
 
 def lr_mismatch(plan: Plan, effective_batch: int) -> str | None:
-    """A line where learning rate and batch do not fit each other, judged by the recipe's ratio of the two.
-
-    The linear rule (Goyal et al., arXiv 1706.02677): at k times the batch, k times the learning rate.
-    """
-    batch, rate = plan.recipe["lr_reference"]
-    fitting = rate * effective_batch / batch
-    if 0.67 <= plan.base_lr / fitting <= 1.5:
-        return None
-    return (
-        f"learning rate {plan.base_lr:g} at an effective batch of {effective_batch} does not follow the recipe's "
-        f"{rate:g} at {batch}; scaled to this batch it is {fitting:.6g} (SOLVER.BASE_LR {fitting:.6g})"
-    )
+    """A line where learning rate and batch do not fit each other, judged by the recipe's ratio of the two."""
+    return recipe.lr_mismatch(plan.base_lr, effective_batch, plan.recipe["lr_reference"], "SOLVER.BASE_LR {rate}")
 
 
 def recipe_differences(plan: Plan, effective_batch: int) -> Lines:
@@ -148,14 +117,4 @@ def recipe_differences(plan: Plan, effective_batch: int) -> Lines:
         "warm_up": plan.warm_up,
         "amp": plan.amp or "float32",
     }
-    return [
-        f"{key.replace('_', ' ')}: {value} here, {plan.recipe[key]} in the config file"
-        for key, value in actual.items()
-        if key in plan.recipe and plan.recipe[key] != value
-    ]
-
-
-def needs_builder_refusal(weights: str) -> None:
-    """Raise UserError where a `--weights` value is neither a file nor a name@tag."""
-    if weights and not Path(weights).exists() and "@" not in weights:
-        raise UserError("no such file, and no name@tag of a published checkpoint", where=weights)
+    return recipe.recipe_differences(actual, plan.recipe)

@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from rexdet.detectron2 import use_backbone
-from rexdet.detectron2.plan import Plan, needs_builder_refusal, output_folder, whole_detector
+from rexdet.detectron2.plan import Plan, whole_detector
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.session.recipe import output_folder, refuse_unknown_weights
 
 
 def plan_from_lazy(job: DetectionJob, classes: int | None) -> Plan:
@@ -87,7 +88,7 @@ def _load(job: DetectionJob) -> DictConfig:
 
 
 def _choose_network(cfg: DictConfig, job: DetectionJob, said: list[str]) -> None:
-    needs_builder_refusal(job.weights)
+    refuse_unknown_weights(job.weights)
     detector = bool(job.weights) and whole_detector(job.weights)
     if job.weights:
         said.append(f"--weights {job.weights}: " + ("a whole detector" if detector else "a backbone or a classifier"))

@@ -14,9 +14,10 @@ from torch import nn
 
 from rexdet.detectron2 import check_config, merge_config, use_backbone
 from rexdet.detectron2.config import read_settings, uses_rexdet
-from rexdet.detectron2.plan import Plan, needs_builder_refusal, output_folder, whole_detector
+from rexdet.detectron2.plan import Plan, whole_detector
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.session.recipe import output_folder, refuse_unknown_weights
 
 # detectron2's published schedules (its MODEL_ZOO.md and configs/, "1x" and "3x"): 16 images a step, SGD, warm-up of
 # 1,000 steps from 1/1000. Learning rate by the kind of detector.
@@ -84,7 +85,7 @@ def plan_from_yaml(job: DetectionJob, classes: int | None) -> Plan:
 
 
 def _choose_network(cfg: CfgNode, job: DetectionJob, said: list[str]) -> None:
-    needs_builder_refusal(job.weights)
+    refuse_unknown_weights(job.weights)
     detector = bool(job.weights) and whole_detector(job.weights)
     if job.weights:
         said.append(f"--weights {job.weights}: " + ("a whole detector" if detector else "a backbone or a classifier"))

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from rexdet.detectron2.plan import make_plan
-from rexdet.detectron2.step import NonFiniteLossError, autocast_type, first_non_finite_module, load_replay
+from rexdet.detectron2.step import batch_of_plain, losses_again
 from rexdet.job import DetectionJob
+from rexdet.session.nonfinite import first_non_finite_module, load_replay, tell_replay, trouble_of_replay
+from rexdet.session.precision import autocast_type
 
 
 def replay(job: DetectionJob) -> int:
@@ -34,15 +36,15 @@ def replay(job: DetectionJob) -> int:
         detector = plan.build_model().to(device)
     detector.load_state_dict(content["model"])
     detector.train()
-    trouble = NonFiniteLossError({}, content["batch"], content["random"], content["buffers"], content["numbers"])
+    trouble = trouble_of_replay(content, batch_of_plain(content["batch"]))
+    dtype = autocast_type(meta["amp"] or None)
     from detectron2.utils.events import EventStorage
 
     with EventStorage(meta["step"] - 1):
-        module = first_non_finite_module(detector, trouble, autocast_type(meta["amp"] or None), device)
-    print(f"step {meta['step']}, pictures {trouble.image_ids()}")
-    for name, value in trouble.terms.items():
-        print(f"  {name}: {value}")
-    print(f"first module with a non-finite output: {module}")
+        module = first_non_finite_module(
+            detector, trouble, lambda: losses_again(detector, trouble.inputs, dtype, device)
+        )
+    tell_replay(trouble, meta["step"], module)
     return 0
 
 

@@ -7,7 +7,6 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 import rexdet.detectron2 as plugin
-from rexdet.coco.annotations import CocoDataset
-from rexdet.detectron2.data import (
-    CocoFiles,
-    EvaluationSet,
-    TrainingSet,
-    evaluation_loader,
-    open_split,
-    resolve_files,
-    trainable_images,
-)
+from rexdet.detectron2.data import EvaluationSet, TrainingSet, evaluation_loader, resolve_files
 from rexdet.detectron2.foreign import is_foreign, load_foreign
 from rexdet.detectron2.plan import Plan, check_shared_memory, lr_mismatch, make_plan, recipe_differences, whole_detector
-from rexdet.detectron2.predict import ClassMap, match_classes, predict_dataset
-from rexdet.detectron2.record import data_split, network_part, recipe_part
-from rexdet.detectron2.resume import FINAL, check_resumable, is_own, load_detector, newest_checkpoint, read_checkpoint
-from rexdet.detectron2.scores import Scores, score, write_pictures
-from rexdet.detectron2.step import autocast_type
-from rexdet.detectron2.train import Identity, Training
+from rexdet.detectron2.predict import predict_dataset
+from rexdet.detectron2.record import network_part, recipe_part
+from rexdet.detectron2.resume import check_resumable, load_detector
+from rexdet.detectron2.scores import write_pictures
+from rexdet.detectron2.train import Training
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
 from rexdet.processes import barrier, is_main, process_group, rank, share, world_size
@@ -42,7 +31,14 @@ from rexdet.runs.parts import PeriodicEvaluation, TimeShare, WeightsFile
 from rexdet.runs.record import RunRecord
 from rexdet.runs.run import Run
 from rexdet.runs.state import seed_everything
-from rexdet.zoo.names import take_rule, without_tag
+from rexdet.session import checkpoints
+from rexdet.session.checkpoints import FINAL, Identity, classes_of, is_own, newest_checkpoint, read_checkpoint
+from rexdet.session.classes import ClassMap, match_classes
+from rexdet.session.data import open_data, trainable_images
+from rexdet.session.precision import autocast_type
+from rexdet.session.record import data_split
+from rexdet.session.say import say
+from rexdet.session.scores import Scores, score
 
 __all__ = ["run"]
 
@@ -70,16 +66,6 @@ def _device_of(job: DetectionJob, default: str) -> str:
     return words.get("MODEL.DEVICE", default)
 
 
-@dataclass
-class Data:
-    """The two splits of a job; either may be missing where the job does not need it."""
-
-    train: CocoDataset | None
-    train_files: CocoFiles | None
-    val: CocoDataset | None
-    val_files: CocoFiles | None
-
-
 class Session:
     """Everything between a job and its result that training and evaluation share."""
 
@@ -89,7 +75,8 @@ class Session:
         # A first look at the config tells where the data is; how many classes there are, the data tells.
         with _unsaid():
             draft = make_plan(job, classes=None)
-        self.data = open_data(job, draft)
+        train_files, val_files = resolve_files(job, "" if job.eval_only else draft.train_name, draft.val_name)
+        self.data = open_data(job, train_files, val_files, key="DATASETS.TRAIN")
         self.checkpoint: dict[str, Any] | None = None
         self.resumed_from = ""
         self.plan = self._plan()
@@ -102,7 +89,7 @@ class Session:
             with _unsaid():
                 source = job.weights or make_plan(job, classes=None).detector_weights
             self.checkpoint = read_checkpoint(source) if source and Path(source).is_file() else None
-            known = _classes_of(self.checkpoint)
+            known = classes_of(self.checkpoint)
             return make_plan(job, classes=len(known[0]) if known else None)
         assert self.data.train is not None
         plan = make_plan(job, classes=len(self.data.train.categories))
@@ -283,7 +270,7 @@ class Session:
         if self.data.val is None:
             raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
         detector = self.build()
-        names, ids = _classes_of(self.checkpoint) or (None, None)
+        names, ids = classes_of(self.checkpoint) or (None, None)
         if names is None or ids is None:
             names, ids = list(self.data.val.class_names), [category.id for category in self.data.val.categories]
         classes = self._match(names, ids, by_name=job.map_classes == "by-name")
@@ -332,7 +319,7 @@ class Session:
         detections, unreadable = predict_dataset(
             model, loader, classes, autocast=autocast_type(self.plan.amp), use_masks=self.plan.use_masks
         )
-        return score(self.data.val, detections, unreadable, classes, folder, use_masks=self.plan.use_masks)
+        return score(self.data.val, detections, unreadable, folder, use_masks=self.plan.use_masks)
 
     def _periodic(self, current: Run, model: nn.Module, classes: ClassMap, done: int) -> None:
         scores = self._evaluate(model, classes, self.plan.output)
@@ -364,26 +351,6 @@ def _unsaid() -> Iterator[None]:
         plugin_logger.setLevel(level)
 
 
-def say(line: str) -> None:
-    """Print a line, once among all processes."""
-    if is_main():
-        print(line, flush=True)
-
-
-def open_data(job: DetectionJob, plan: Plan) -> Data:
-    """Read the splits that the job needs and say what was found in them. Raises UserError."""
-    train_files, val_files = resolve_files(job, "" if job.eval_only else plan.train_name, plan.val_name)
-    train = open_split(train_files, "train") if train_files and not job.eval_only else None
-    val = open_split(val_files, "evaluate") if val_files else None
-    for dataset in (train, val):
-        for finding in dataset.findings if dataset is not None else ():
-            if finding.action != "accept":
-                say(f"{dataset.path}: {finding}")  # type: ignore[union-attr]
-    if train is None and not job.eval_only:
-        raise UserError("no training set", where="DATASETS.TRAIN", fix="give --train-annotations and --train-images")
-    return Data(train, train_files, val, val_files)
-
-
 def pixels_of(plan: Plan) -> dict[str, Any]:
     """The pixels that a plan's network takes, in the words of rexdet.weights: channels in RGB order, 0 to 255."""
     turn = slice(None, None, -1) if plan.image_format == "BGR" else slice(None)
@@ -399,17 +366,10 @@ def pixels_of(plan: Plan) -> dict[str, Any]:
 
 
 def check_rule(plan: Plan, identity: dict[str, Any], source: str) -> None:
-    """Raise UserError where the config's network has another N:M rule than that of the checkpoint `source`.
-
-    A rule changes what is computed and no tensor, so nothing else would notice.
-    """
-    saved, wanted = without_tag(str(identity.get("backbone", ""))), without_tag(plan.backbone)
-    if saved and plan.own_backbone and take_rule(saved)[0] != take_rule(wanted)[0]:
-        raise UserError(
-            f"was trained over {saved}, and the config builds {wanted}: the same tensors, another function",
-            where=source,
-            fix=f"set MODEL.REXDET.NAME to {saved} (train_det.py: --backbone {saved})",
-        )
+    """Raise UserError where the config's network has another N:M rule than that of the checkpoint `source`."""
+    if plan.own_backbone:
+        fix = "set MODEL.REXDET.NAME to {network} (train_det.py: --backbone {network})"
+        checkpoints.check_rule(plan.backbone, identity, source, fix)
 
 
 def restore_choices(plan: Plan, identity: dict[str, Any], source: str) -> None:
@@ -433,13 +393,6 @@ def make_recipe_iterations(checkpoint: dict[str, Any]) -> int | None:
         if key == "MAX_ITER" and value.strip().isdigit():
             return int(value)
     return None
-
-
-def _classes_of(checkpoint: dict[str, Any] | None) -> tuple[list[str], list[int]] | None:
-    if checkpoint is None or not is_own(checkpoint):
-        return None
-    classes = checkpoint["rexdet"]["classes"]
-    return list(classes["names"]), list(classes["ids"])
 
 
 _ = plugin  # importing it registers the builders before a config is read

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from detectron2.utils.events import EventStorage
@@ -15,44 +12,21 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from rexdet.detectron2.data import Sample, TrainingSet, skip_limit, training_loader
-from rexdet.detectron2.hidden import moved_numbers, plain_numbers, set_numbers
+from rexdet.detectron2.data import Sample, TrainingSet, training_loader
 from rexdet.detectron2.plan import Plan
-from rexdet.detectron2.resume import FINAL, FORMAT, save_checkpoint, step_file
-from rexdet.detectron2.step import NonFiniteLossError, Stepper, first_non_finite_module, save_replay
+from rexdet.detectron2.resume import step_file
+from rexdet.detectron2.step import Stepper, losses_again, plain_batch
 from rexdet.errors import UserError
 from rexdet.nets.resnet import stride_place
 from rexdet.processes import gather, is_main, rank, world_size
 from rexdet.runs.run import Run
 from rexdet.runs.state import ResumableSampler, capture_random_state, restore_random_state
 from rexdet.runs.timing import TimeShares
-
-REPLAY_FILE = "nonfinite_step.pth"
-
-
-@dataclass
-class Identity:
-    """What a checkpoint says of itself, so that it can be used without its run: classes, network, pixels."""
-
-    class_names: list[str]
-    category_ids: list[int]
-    backbone: str
-    norm: str
-    freeze_at: int
-    config: str
-    pixels: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint."""
-        return {
-            "format": FORMAT,
-            "classes": {"names": self.class_names, "ids": self.category_ids},
-            "backbone": self.backbone,
-            "norm": self.norm,
-            "freeze_at": self.freeze_at,
-            "config": self.config,
-            "pixels": self.pixels,
-        }
+from rexdet.session.checkpoints import FINAL, Identity, save_checkpoint
+from rexdet.session.data import skip_limit
+from rexdet.session.hidden import moved_numbers, plain_numbers, set_numbers
+from rexdet.session.nonfinite import NonFiniteLossError, give_up
+from rexdet.session.steps import StepLog
 
 
 class Training:
@@ -157,7 +131,7 @@ class Training:
             self.training, self.sampler, per_process_batch=plan.batch // world_size(), workers=plan.workers
         )
         first = self.steps_done
-        log = _StepLog(self.run.folder, first)
+        log = StepLog(self.run.folder, first)
         bar = tqdm(
             total=plan.iterations, initial=first, desc="training", unit="step", disable=not is_main(), mininterval=2
         )
@@ -166,7 +140,7 @@ class Training:
                 storage.iter = iteration
                 losses, samples = self._step(batches, iteration)
                 rate = self.optimizer.param_groups[0]["lr"]
-                log.write(iteration + 1, rate, losses, samples)
+                log.write(iteration + 1, rate, losses, [sample.inputs["image_id"] for sample in samples])
                 self._count_skipped(samples)
                 self.scheduler.step()
                 self.sampler.advance(self.accumulate)
@@ -186,33 +160,18 @@ class Training:
             return result
         except NonFiniteLossError as trouble:
             self._give_up(trouble, iteration)
-            raise AssertionError("unreachable: giving up raises") from trouble
 
-    def _give_up(self, trouble: NonFiniteLossError, iteration: int) -> None:
-        own_fault = any(value - value != 0.0 for value in trouble.terms.values())
-        term, images = trouble.bad_term(), trouble.image_ids()
-        name = REPLAY_FILE if rank() == 0 else REPLAY_FILE.replace(".pth", f".rank{rank()}.pth")
-        meta = {**self.identity.as_dict(), "step": iteration + 1, "amp": self.plan.amp or "", "term": term}
-        save_replay(self.run.folder / name, trouble, self.detector, meta)
-        module = first_non_finite_module(self.detector, trouble, self.stepper.dtype, self.device) if own_fault else ""
-        message = f"step {iteration + 1}: {term} is {trouble.terms.get(term)} on the pictures {images}"
-        if not own_fault:
-            message = f"step {iteration + 1}: another process met a loss that is not finite"
-        error = UserError(
-            f"{message}; first module with a non-finite output: {module}" if module else message,
-            where=str(self.run.folder),
-            fix=f"lower the learning rate, or look at it with --replay {self.run.folder / name}",
-        )
-        self.run.fail(
-            error,
+    def _give_up(self, trouble: NonFiniteLossError, iteration: int) -> NoReturn:
+        meta = {**self.identity.as_dict(), "amp": self.plan.amp or "", "term": trouble.bad_term()}
+        give_up(
+            self.run,
+            trouble,
+            self.detector,
             step=iteration + 1,
-            loss_term=term,
-            image_ids=list(images),
-            module=module or None,
-            replay_file=name,
-            elsewhere=not own_fault,
+            batch=plain_batch(trouble.inputs),
+            meta=meta,
+            losses=lambda: losses_again(self.detector, trouble.inputs, self.stepper.dtype, self.device),
         )
-        raise error
 
     def _count_skipped(self, samples: list[Sample]) -> None:
         new = {reason for sample in samples for reason in sample.skipped} - self.skipped
@@ -277,31 +236,3 @@ def _distributed(detector: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(
         detector, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False
     )
-
-
-class _StepLog:
-    """One JSON line a step: step (from 1), learning rate, loss terms, the pictures seen. Each process has its own."""
-
-    def __init__(self, folder: Path, first: int) -> None:
-        self.path = folder / ("steps.jsonl" if rank() == 0 else f"steps.rank{rank()}.jsonl")
-        folder.mkdir(parents=True, exist_ok=True)
-        kept: list[str] = []
-        if self.path.exists() and first:
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                # What a killed run did after its last checkpoint is done again; a line may have been cut.
-                try:
-                    if json.loads(line)["step"] <= first:
-                        kept.append(line)
-                except (ValueError, KeyError):
-                    break
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def write(self, step: int, rate: float, losses: dict[str, float], samples: list[Sample]) -> None:
-        line = {
-            "step": step,
-            "lr": rate,
-            "losses": losses,
-            "image_ids": [sample.inputs["image_id"] for sample in samples],
-        }
-        with self.path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")

@@ -15,8 +15,9 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from rexdet.detectron2 import merge_config, use_backbone
-from rexdet.detectron2.resume import FORMAT, load_detector
+from rexdet.detectron2.resume import load_detector
 from rexdet.errors import UserError
+from rexdet.session.checkpoints import FORMAT
 
 Make = Callable[..., CfgNode]
 NARROW = {

@@ -16,10 +16,11 @@ from PIL import Image
 
 from rexdet.coco.annotations import CocoDataset, read_annotations
 from rexdet.coco.images import UnreadableImage
-from rexdet.detectron2.data import CocoFiles, EvaluationSet, TrainingSet, resolve_files, skip_limit, trainable_images
-from rexdet.detectron2.predict import match_classes
+from rexdet.detectron2.data import EvaluationSet, TrainingSet, resolve_files
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.session.classes import match_classes
+from rexdet.session.data import CocoFiles, skip_limit, trainable_images
 
 MakeSet = Callable[..., Path]
 
