@@ -57,7 +57,8 @@ def scan(files: Sequence[ImageFile], folder: str, split: str, *, progress: bool 
     place = cache_folder("images") / "v1" / f"{key}.json"
     known = _load(place)
     results: list[Scanned | None] = [None] * len(files)
-    kept: _Known = {}
+    # Images of another listing of the same folder (another fold) stay known.
+    kept = dict(known)
     todo: list[tuple[int, _Stamp]] = []
     for index, file in enumerate(files):
         stamp = _stamp(file)
@@ -66,7 +67,6 @@ def scan(files: Sequence[ImageFile], folder: str, split: str, *, progress: bool 
             results[index] = stamp
         elif record is not None and record[:3] == stamp:
             results[index] = Scanned(str(record[3]), None if record[4] is None else str(record[4]))
-            kept[file.name] = record
         else:
             todo.append((index, stamp))
     with (
@@ -80,7 +80,7 @@ def scan(files: Sequence[ImageFile], folder: str, split: str, *, progress: bool 
             if found.digest and stamp is not None and started - max(stamp[1:]) > _SETTLED_NS:
                 kept[files[index].name] = [*stamp, found.digest, found.problem]
             bar.update()
-    if kept and kept != known:
+    if kept != known:
         _save(place, folder, split, kept)
     return [found for found in results if found is not None]
 
