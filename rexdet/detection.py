@@ -22,21 +22,43 @@ def run_detection(job: DetectionJob) -> int:
     job.check()
     job.config = find_config(job.config)
     engine = choose_engine(job.config, job.engine)
+    check_overrides(job, engine)
     if wants_launcher(job):
         return launch(job)
-    return int(_runner_of(engine).run(job))
+    return int(_room_of(engine, "run").run(job))
 
 
-def _runner_of(engine: str) -> ModuleType:
-    """The module that runs an engine's jobs. Raises UserError where the engine is not installed or has none."""
+def predict_with_engine(job: DetectionJob, source: str, score_threshold: float) -> int:
+    """Detect on pictures with the engine that the job's config is written for; returns the exit status.
+
+    source: a picture or a folder of them. score_threshold: 0 to 1. Raises UserError.
+    """
+    engine = choose_engine(job.config, job.engine)
+    check_overrides(job, engine)
+    # Its own import registers what a config may name.
+    _room_of(engine, "")
+    return int(_room_of(engine, "predict_files").predict_files(job, source, score_threshold))
+
+
+def check_overrides(job: DetectionJob, engine: str) -> None:
+    """Raise UserError where config keys are overridden in the other engine's way, with this one's."""
+    if engine == "mmdet" and job.overrides:
+        raise UserError(
+            f"{' '.join(job.overrides[:2])}: overrides without a switch are detectron2's",
+            fix="for an MMDetection config write --cfg-options KEY=VALUE ...",
+        )
+    if engine == "detectron2" and job.cfg_options:
+        raise UserError(
+            f"--cfg-options {job.cfg_options[0]}: this is MMDetection's way",
+            fix="for a detectron2 config write KEY VALUE ... at the end of the command, such as SOLVER.MAX_ITER 100",
+        )
+
+
+def _room_of(engine: str, module: str) -> ModuleType:
+    """A module of an engine's room, "" for the room. Raises UserError where the engine is not installed."""
     try:
-        return importlib.import_module(f"rexdet.{engine}.run")
+        return importlib.import_module(f"rexdet.{engine}.{module}".rstrip("."))
     except ModuleNotFoundError as error:
-        if error.name == f"rexdet.{engine}.run":
-            raise UserError(
-                "configs of MMDetection are run by its own tools/train.py and tools/test.py",
-                fix="docs/mmdetection.md shows how",
-            ) from None
         if error.name in ("detectron2", "mmdet", "mmengine", "mmcv"):
             setup = "make setup" if engine == "detectron2" else "make setup-mmdet"
             raise UserError(f"{error.name} is not installed", fix=setup) from None

@@ -17,7 +17,7 @@ class DetectionJob:
     seed: None takes the config's seed, or a drawn one that the record tells.
     accumulate: micro-batches per optimiser step; the effective batch is the config's batch times this.
     ema: decay of averaged weights, 0 for none.
-    overrides: KEY VALUE ... (detectron2) as typed.
+    overrides: KEY VALUE ... (detectron2) as typed. cfg_options: KEY=VALUE ... (MMDetection) as typed.
     """
 
     config: str
@@ -47,6 +47,7 @@ class DetectionJob:
     machine_rank: int = 0
     dist_url: str = ""
     overrides: list[str] = field(default_factory=list)
+    cfg_options: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
     def check(self) -> None:

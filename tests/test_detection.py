@@ -99,11 +99,24 @@ def test_the_launched_command_has_no_launcher_switches() -> None:
     assert without_launcher_switches(words) == ["--config", "a.yaml", "--seed", "3"]
 
 
-@pytest.mark.parametrize(("absent", "message"), [("mmdet", "make setup-mmdet"), ("rexdet.mmdet.run", "mmdetection.md")])
-def test_an_engine_that_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch, absent: str, message: str) -> None:
+def test_an_engine_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
-        raise ModuleNotFoundError(f"No module named {absent!r}", name=absent)
+        raise ModuleNotFoundError("No module named 'mmdet'", name="mmdet")
 
     monkeypatch.setattr(detection.importlib, "import_module", fail)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match="make setup-mmdet"):
         detection.run_detection(DetectionJob(config="configs/mmdet/retinanet_rexnet.py"))
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "message"),
+    [
+        ("configs/mmdet/retinanet_rexnet.py", {"overrides": ["SOLVER.MAX_ITER", "3"]}, "--cfg-options KEY=VALUE"),
+        ("configs/retinanet_rexnet.yaml", {"cfg_options": ["model.neck.num_outs=5"]}, "KEY VALUE"),
+    ],
+)
+def test_overrides_in_the_other_engines_way_are_one_line(
+    config: str, words: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        detection.run_detection(DetectionJob(config=config, **words))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rexdet.detection import find_config
+from rexdet.detection import choose_engine, find_config
 from rexdet.errors import UserError
 
 HELP = "look at a COCO data set before training: counts, broken files, leaks; --fix writes a cleaned copy"
@@ -109,15 +109,16 @@ def _write(arguments: argparse.Namespace, dataset: Any, report: Any) -> dict[str
 
 def _draw_batch(arguments: argparse.Namespace, path: Path) -> Path:
     # The batch is made by the training code itself, so that what is drawn is what the network gets.
+    config = find_config(arguments.config)
     try:
-        draw = importlib.import_module("rexdet.detectron2.batch_picture").draw_training_batch
+        draw = importlib.import_module(f"rexdet.{choose_engine(config)}.batch_picture").draw_training_batch
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"the engine that makes batches cannot be used here ({error})",
             "--config",
             "tools/doctor.py says what is missing",
         ) from error
-    draw(find_config(arguments.config), arguments.annotations, arguments.images, path)
+    draw(config, arguments.annotations, arguments.images, path)
     return path
 
 

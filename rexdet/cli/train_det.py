@@ -44,6 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     processes.add_argument("--num-machines", type=int, default=1, metavar="N")
     processes.add_argument("--machine-rank", type=int, default=0, metavar="N")
     processes.add_argument("--dist-url", default="", metavar="U", help="tcp://HOST:PORT of machine 0")
+    add_override_arguments(parser)
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two ways of changing a config from the command line, each that of an engine."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="K=V",
+        help="config keys, as in MMDetection",
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="config keys, as in detectron2")
 
 

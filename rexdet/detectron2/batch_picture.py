@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from detectron2.structures import ImageList
 
 import rexdet.detectron2  # noqa: F401 - registers the builders before a config is read
-from rexdet.coco.draw import draw_detections, write_png
 from rexdet.detectron2.data import TrainingSet
 from rexdet.detectron2.plan import make_plan
 from rexdet.job import DetectionJob
 from rexdet.session.data import CocoFiles, open_split, trainable_images
-
-COLUMNS = 2
-MOST = 8
+from rexdet.session.sheet import MOST, write_sheet
 
 
 def draw_training_batch(
@@ -37,21 +33,11 @@ def draw_training_batch(
     batch = [training[(0, place)].inputs for place in range(min(plan.batch, MOST, len(training)))]
     padded = ImageList.from_tensors([inputs["image"] for inputs in batch], size_divisibility=32).tensor
     names = dataset.class_names
-    drawn = []
+    pictures = []
     for inputs, pixels in zip(batch, padded, strict=True):
         picture = pixels.permute(1, 2, 0).to(torch.uint8).numpy()
         picture = picture[:, :, ::-1] if plan.image_format == "BGR" else picture
         instances = inputs["instances"]
         labels = [names[index] for index in instances.gt_classes.tolist()]
-        drawn.append(draw_detections(np.ascontiguousarray(picture), instances.gt_boxes.tensor.numpy(), labels))
-    write_png(path, _tiled(drawn))
-
-
-def _tiled(pictures: list[np.ndarray]) -> np.ndarray:
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // COLUMNS)
-    sheet = np.zeros((rows * height, min(COLUMNS, len(pictures)) * width, 3), np.uint8)
-    for place, picture in enumerate(pictures):
-        row, column = divmod(place, COLUMNS)
-        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
-    return sheet
+        pictures.append((picture, instances.gt_boxes.tensor.numpy(), labels))
+    write_sheet(path, pictures)

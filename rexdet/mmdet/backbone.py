@@ -48,6 +48,7 @@ class RexDetBackbone(BaseModule):
         `rexdet.load_weights` does, and a load that leaves a tensor unfilled is an error.
     out_features: feature maps by name instead of `out_indices` ("expand5", "penultimate": SSDLite's).
     pixels: what the weights were trained with, where the file does not say. overrides: arguments of the network.
+    filled_later: a whole detector's file (load_from) brings the weights; norms may then be frozen without any here.
 
     Weights are loaded by `init_weights`, as in every MMDetection model. State keys are those of the network itself.
     Raises UserError for what cannot be, in one line.
@@ -67,6 +68,7 @@ class RexDetBackbone(BaseModule):
         out_features: Sequence[str] | None = None,
         pixels: Any = "",
         overrides: Mapping[str, Any] | None = None,
+        filled_later: bool = False,
     ) -> None:
         checkpoint, other_cfgs = split_init_cfg(init_cfg)
         super().__init__(other_cfgs)
@@ -81,6 +83,7 @@ class RexDetBackbone(BaseModule):
             checkpoint=checkpoint,
             pixels=pixels,
             overrides=overrides,
+            filled_later=filled_later,
         )
         network = create_network(self.settings, checkpoint_that_tells(self.settings))
         # The network's modules are this module's own, under the same names, so that keys are those of the network. It
@@ -242,6 +245,7 @@ def draft_settings(arguments: Mapping[str, Any]) -> BackboneSettings:
         "drop_path_rate": 0.0,
         "pixels": "",
         "overrides": None,
+        "filled_later": False,
     }
     unknown = [key for key in known if key not in ("name", *defaults)]
     if unknown or "name" not in known:

@@ -31,9 +31,10 @@ _KNOWN_BY = {
 }
 
 
-def complete_config(cfg: Config) -> None:
+def complete_config(cfg: Config, *, check_pixels: bool = True) -> None:
     """Fill in, in place, what follows from each backbone of ours in `cfg.model`, and check what is there.
 
+    check_pixels: False where a whole detector's file is loaded, and the pixels are those that it was trained with.
     Raises UserError: a neck or head with other channels than the backbone gives, pixels unlike those that the weights
     were trained with (the message has both values), or a backbone that cannot be built.
     """
@@ -42,7 +43,8 @@ def complete_config(cfg: Config) -> None:
         settings = draft_settings(backbone)
         channels = draft_channels(settings)
         _fit_readers(detector, path, channels, settings.name)
-        _fit_pixels(detector, path, settings)
+        if check_pixels:
+            _fit_pixels(detector, path, settings)
 
 
 def draft_channels(settings: BackboneSettings) -> tuple[int, ...]:

@@ -78,8 +78,12 @@ def read_settings(
     checkpoint: str,
     pixels: Any,
     overrides: Mapping[str, Any] | None,
+    filled_later: bool = False,
 ) -> BackboneSettings:
-    """The arguments of `RexDetBackbone`, checked. Raises UserError for a value of the wrong form."""
+    """The arguments of `RexDetBackbone`, checked. Raises UserError for a value of the wrong form.
+
+    filled_later: the weights come with a whole detector's file, so that a frozen norm needs none here.
+    """
     if not isinstance(name, str) or not name:
         raise UserError(f"name is {name!r}", _where("name"), 'write a name such as "rexnet_1.0"')
     if names_weights(name) and checkpoint:
@@ -90,7 +94,7 @@ def read_settings(
     has_weights = bool(checkpoint) or names_weights(name)
     # One rule in every engine: norms are frozen with weights, and batch norms without.
     norm, learns, numbers = read_norm(norm_cfg or {"type": "FrozenBN" if has_weights else "BN"})
-    if norm == "FrozenBN" and not has_weights:
+    if norm == "FrozenBN" and not has_weights and not filled_later:
         raise UserError(
             f"norm_cfg is FrozenBN but {name} has random weights: a frozen norm without statistics",
             _where("norm_cfg"),
