@@ -28,7 +28,7 @@ from rexdet.processes import barrier, is_main
 from rexdet.runs import DataSplit
 from rexdet.transfer.images import ImageFile, Listing
 from rexdet.transfer.protocols import RandomResizedCrop
-from rexdet.weights import cache
+from rexdet.transfer.scan import cache_folder
 
 # Separates these numbers from the others that are drawn from the same seed (rexdet.runs.state, augment.py, splits.py).
 _CROPS = 23
@@ -62,7 +62,7 @@ def open_store(listing: Listing, side: int, *, folder: Path | None = None, progr
     side: most pixels of the shorter side; smaller images stay as they are. folder: None for the cache of this user.
     Called by every process; the first one writes. Raises UserError: an image that cannot be read, no space left.
     """
-    folder = folder or cache.folder() / "decoded"
+    folder = folder or cache_folder("decoded")
     key = hashlib.sha256(f"{_VERSION} {listing.fingerprint} {side}".encode()).hexdigest()[:24]
     data, sizes = folder / f"{key}.bytes", folder / f"{key}.sizes.npy"
     if is_main() and not (data.exists() and sizes.exists()):

@@ -146,7 +146,7 @@ class ProbeProtocol(_Common):
     temperature: Annotated[float, Field(gt=0.0)] = 0.07
     norm: Literal["l2", "none"] = "l2"
     shots: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 25]
-    draws: Count = 3
+    draws: Count = 1
     ridge: Annotated[float, Field(gt=0.0)] = 1024.0
 
     @property
