@@ -21,10 +21,14 @@ def config_folder() -> Path:
 
 
 def list_configs() -> list[str]:
-    """The names that `get_config` knows, sorted: "retinanet_rexnet", "mmdet/retinanet_rexnet", ..."""
+    """The names that `get_config` knows, sorted: "retinanet_rexnet", "mmdet/retinanet_rexnet", ...
+
+    What lies in a folder or file that begins with "_" (`_base_`) is a part of others, and none by itself.
+    """
     folder = config_folder()
-    files = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.stem != "__init__")
-    return sorted({path.relative_to(folder).with_suffix("").as_posix() for path in files})
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+    whole = (path for path in paths if not any(part.startswith("_") for part in path.parts))
+    return sorted({path.with_suffix("").as_posix() for path in whole})
 
 
 def get_config(name: str) -> str:

@@ -26,6 +26,16 @@ def test_the_main_job_has_its_config() -> None:
     assert path.is_file()
 
 
+def test_parts_of_other_configs_are_not_listed(shipped: Path) -> None:
+    before = configs.list_configs()
+    for name in ("_base_/schedule.py", "mmdet/_base_/model.py", "lazy/__init__.py", "_common.yaml"):
+        (shipped / name).parent.mkdir(exist_ok=True, parents=True)
+        (shipped / name).touch()
+    assert configs.list_configs() == before
+    with pytest.raises(rexdet.UserError, match="no shipped config"):
+        configs.get_config("_base_/schedule")
+
+
 def test_names_are_paths_without_their_ending(shipped: Path) -> None:
     names = ["base", "lazy/fcos_rexnet", "mmdet/retinanet_rexnet", "retinanet_rexnet"]
     assert configs.list_configs() == names
