@@ -137,8 +137,9 @@ def create_external_backbone(
 
 
 def _check_request(name: Name, out_features: Sequence[str], norm: str, freeze_at: int) -> None:
-    unknown = [feature for feature in out_features if feature not in PYRAMID]
-    if unknown or not out_features or isinstance(out_features, str) or len(set(out_features)) < len(out_features):
+    is_list = isinstance(out_features, Sequence) and not isinstance(out_features, str)
+    names = list(out_features) if is_list else []
+    if not names or any(feature not in PYRAMID for feature in names) or len(set(names)) < len(names):
         raise UserError(
             f"out_features is {out_features!r}", where=str(name), fix=f"a list of {', '.join(PYRAMID)}, each once"
         )
@@ -146,8 +147,8 @@ def _check_request(name: Name, out_features: Sequence[str], norm: str, freeze_at
         raise UserError(
             f"another package's network cannot have norm {norm!r}", where=str(name), fix="BN, FrozenBN, SyncBN"
         )
-    if freeze_at not in range(LAST_STAGE + 1):
-        raise UserError(f"freeze_at is {freeze_at}", where=str(name), fix=f"it counts stages, from 0 to {LAST_STAGE}")
+    if not isinstance(freeze_at, int) or freeze_at not in range(LAST_STAGE + 1):
+        raise UserError(f"freeze_at is {freeze_at!r}", where=str(name), fix=f"it counts stages, from 0 to {LAST_STAGE}")
 
 
 def _with_norm(body: nn.Module, norm: str, package: str) -> nn.Module:

@@ -12,7 +12,7 @@ from rexdet.weights import cache
 from rexdet.weights.pixels import IMAGENET, Preprocessing, read_pixels
 from rexdet.zoo.external_published import PublishedByPackage, matches_hash_in
 from rexdet.zoo.names import Name, near
-from rexdet.zoo.optional import STRIDES, import_optional
+from rexdet.zoo.optional import CONSTRUCTION_ERRORS, STRIDES, check_options, import_optional, in_one_line
 from rexdet.zoo.rule import with_rule
 
 
@@ -25,10 +25,11 @@ def timm_model(name: Name, options: dict[str, Any]) -> nn.Module:
             f"timm has no network {name.base!r}",
             fix=f"did you mean {close}?" if close else "timm.list_models() lists them",
         )
+    check_options(options, str(name))
     try:
         model: nn.Module = timm.create_model(name.base, **{"pretrained": False, **options})
-    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise UserError(" ".join(str(error).split())[:300], where=str(name)) from error
+    except CONSTRUCTION_ERRORS as error:
+        raise UserError(in_one_line(error), where=str(name)) from error
     return model
 
 

@@ -13,7 +13,14 @@ from rexdet.weights import cache
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo.external_published import PublishedByPackage, hash_in, matches_hash_in
 from rexdet.zoo.names import Name, near
-from rexdet.zoo.optional import PROBE_SIDE, STRIDES, import_optional
+from rexdet.zoo.optional import (
+    CONSTRUCTION_ERRORS,
+    PROBE_SIDE,
+    STRIDES,
+    check_options,
+    import_optional,
+    in_one_line,
+)
 from rexdet.zoo.rule import with_rule
 
 
@@ -21,10 +28,11 @@ def torchvision_model(name: Name, options: dict[str, Any]) -> nn.Module:
     """A classifier of torchvision with random weights. Raises UserError for a name or an option that is not there."""
     models = import_optional("torchvision.models", "torchvision")
     _check_name(models, name)
+    check_options(options, str(name))
     try:
         model: nn.Module = models.get_model(name.base, weights=None, **options)
-    except (TypeError, ValueError) as error:
-        raise UserError(str(error), where=str(name)) from error
+    except CONSTRUCTION_ERRORS as error:
+        raise UserError(in_one_line(error), where=str(name)) from error
     return model
 
 

@@ -28,12 +28,13 @@ from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
+from rexdet.nets.widths import LARGEST_WIDTH
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.zoo.names import GENOME_PREFIX, near, parse
 
 _SUFFIXES = (".yaml", ".yml")
 _HEAD = "# An LW-DNA genome: a base network and the channels of every layer. `lwdna:FILE` builds it.\n"
-Width = Annotated[int, Field(ge=1, strict=True)]
+Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH, strict=True)]
 
 
 class Genome(BaseModel):

@@ -41,6 +41,7 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "", ne
     Raises UserError for anything that is not a whole, sound checkpoint of one of these networks, for a name that was
     never published, and where a file would have to be fetched and cannot be.
     """
+    _check_source(source)
     if isinstance(source, Checkpoint):
         return source if pixels in (None, "") else with_word_on_pixels(source, pixels)
     external = external_of(source, network)
@@ -56,6 +57,17 @@ def open_checkpoint(source: Source, pixels: Pixels = None, *, part: str = "", ne
         if "://" in source:
             raise UserError("is an address, not a file of weights", where=source, fix="download it, and give the file")
     return read_checkpoint(Path(source), pixels=pixels, part=part, known=published.known_file, name_of=identify)
+
+
+def _check_source(source: object) -> None:
+    """Raises UserError for what can be no weights at all, whatever it holds."""
+    if not isinstance(source, str | Path | Mapping | Checkpoint):
+        raise UserError(
+            f"weights are {type(source).__name__} {source!r:.40}",
+            fix="give a file, a name with a @tag, or a state dict",
+        )
+    if source == "":
+        raise UserError("weights are an empty text", fix="give a file, a name with a @tag, or leave weights out")
 
 
 def is_published_name(source: object) -> bool:
@@ -124,6 +136,7 @@ def compare_weights(model: nn.Module, checkpoint: Checkpoint) -> LoadReport:
 
 def _open_for(network: ExternalNetwork, source: Source) -> Checkpoint:
     """A checkpoint for a network of another package, which may have been built with overrides."""
+    _check_source(source)
     if isinstance(source, Checkpoint):
         return source
     name = external_of(source, network.name) or network.base

@@ -50,6 +50,10 @@ class NetworkSpec:
             network = self.constructor(**{**self.arguments, "num_classes": classes, **overrides})
         except ValueError as error:
             raise UserError(str(error), where=self.name) from error
+        except RuntimeError as error:
+            if not is_too_large(error):
+                raise
+            raise UserError("is too large for this machine's memory", where=self.name, fix="make it smaller") from error
         return with_rule(network, self.rule, self.name)
 
     def takes(self, argument: str) -> bool:
@@ -77,6 +81,12 @@ class NetworkSpec:
         if not (isinstance(value, wanted) and isinstance(value, bool) <= (bool in wanted)):
             kinds = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in wanted)
             raise UserError(f"{key} is {value!r}", where=self.name, fix=f"it takes {kinds}")
+
+
+def is_too_large(error: RuntimeError) -> bool:
+    """Whether torch says that tensors do not fit into memory, or into a number of bytes that it can count."""
+    text = str(error)
+    return "allocate memory" in text or "Storage size calculation overflowed" in text or "out of memory" in text
 
 
 def _plain_types(annotation: str) -> tuple[type, ...]:

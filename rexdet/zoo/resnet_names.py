@@ -19,6 +19,9 @@ BOTTLENECK_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 CIFAR_BASIC_STEP, CIFAR_BOTTLENECK_STEP = 6, 9
 CIFAR_CLASSES = 10
 CIFAR_BASIC_WIDTH = 16
+# No network of the papers comes near these; a slip of the finger would fill the memory. ResNet-1202: arXiv 1512.03385.
+LARGEST_CIFAR_DEPTH = 1202
+LARGEST_GROUPED_WIDTH = 16384
 
 
 def _cifar_blocks(match: re.Match[str], step: int) -> tuple[int, int, int]:
@@ -29,15 +32,23 @@ def _cifar_blocks(match: re.Match[str], step: int) -> tuple[int, int, int]:
             f"there is no network {match.string!r}: its depth is {step}n + 2",
             fix=f"e.g. {', '.join(str(step * n + 2) for n in (1, 2, 3, 5))}",
         )
+    if depth > LARGEST_CIFAR_DEPTH:
+        raise UserError(f"depth {depth} of {match.string!r} is out of range", fix=f"give {LARGEST_CIFAR_DEPTH} or less")
     return blocks, blocks, blocks
 
 
 def _groups(match: re.Match[str]) -> dict[str, int]:
-    """C x d of a name. Raises UserError for a number that is 0 or written with zeros before it."""
+    """C x d of a name. Raises UserError for a number that is 0 or written with zeros before it, and for wide ones."""
     for part in ("cardinality", "base_width"):
         if match[part].startswith("0"):
             raise UserError(f"{match[part]} in {match.string!r} is no count", fix="write e.g. resnext50_32x4d")
-    return {"cardinality": int(match["cardinality"]), "base_width": int(match["base_width"])}
+    cardinality, base_width = int(match["cardinality"]), int(match["base_width"])
+    if cardinality * base_width > LARGEST_GROUPED_WIDTH:
+        raise UserError(
+            f"{match.string!r} has {cardinality * base_width} channels in its first groups",
+            fix=f"give a C x d of {LARGEST_GROUPED_WIDTH} or less",
+        )
+    return {"cardinality": cardinality, "base_width": base_width}
 
 
 def _basic(match: re.Match[str]) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def _different(shape: ResNetShape, arguments: dict[str, Any]) -> dict[str, int]:
     return {path: width for path, width in shape.channels.items() if path in rule and width != rule[path]}
 
 
-_CARDINALITY = r"(?P<cardinality>\d+)x(?P<base_width>\d+)d"
+_CARDINALITY = r"(?P<cardinality>[0-9]{1,9})x(?P<base_width>[0-9]{1,9})d"
 
 FAMILIES = (
     Family(
@@ -193,7 +204,7 @@ FAMILIES = (
     Family(
         title="ResNet for 32 x 32 images",
         form="resnet20_cifar",
-        pattern=re.compile(r"resnet(?P<depth>[1-9]\d*)(?P<form>b?)_cifar"),
+        pattern=re.compile(r"resnet(?P<depth>[1-9][0-9]{0,8})(?P<form>b?)_cifar"),
         constructor=ResNet,
         arguments=_cifar_resnet,
         listed=tuple(f"resnet{depth}{form}_cifar" for form in ("", "b") for depth in (20, 32, 44, 56, 110)),
@@ -204,7 +215,7 @@ FAMILIES = (
     Family(
         title="ResNeXt for 32 x 32 images",
         form="resnext29_CxDd_cifar",
-        pattern=re.compile(rf"resnext(?P<depth>[1-9]\d*)_{_CARDINALITY}_cifar"),
+        pattern=re.compile(rf"resnext(?P<depth>[1-9][0-9]{{0,8}})_{_CARDINALITY}_cifar"),
         constructor=ResNet,
         arguments=_cifar_resnext,
         listed=("resnext29_8x64d_cifar", "resnext29_16x64d_cifar"),

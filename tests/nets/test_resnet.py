@@ -195,8 +195,9 @@ def test_widths_layer_by_layer(cardinality: int, seed: int) -> None:
     ("arguments", "message"),
     [
         ({"channels": {"stages.0.0.unti1": 3}}, "did you mean stages.0.0.unit1"),
-        ({"channels": {"stem": 0}}, "positive whole number"),
-        ({"channels": {"stem": 4.0}}, "positive whole number"),
+        ({"channels": {"stem": 0}}, "whole number from 1"),
+        ({"channels": {"stem": 4.0}}, "whole number from 1"),
+        ({"channels": {"stem": 10**9}}, "whole number from 1 to 65536"),
         ({"channels": {"stages.1.1.unit3": 100}}, "all blocks of one stage write the same width"),
         ({"channels": {"stages.1.0.projection": 100}}, "is added to 512"),
         ({"cardinality": 4, "channels": {"stages.0.0.unit2": 30}}, "no multiple of 4 groups"),

@@ -89,6 +89,9 @@ def test_freezing_that_somebody_typed_holds_with_and_without_weights(small_state
         ({"freeze_at": 6}, "freeze_at is 6"),
         ({"norm": "LN"}, "norm 'LN'"),
         ({"drop_path": 1.5}, "drop path rate"),
+        ({"weights": 3}, "weights are int 3"),
+        ({"weights": []}, "weights are list []"),
+        ({"weights": ""}, "empty text"),
     ],
 )
 def test_what_cannot_be_built_is_told(options, expected: str) -> None:

@@ -152,12 +152,35 @@ def test_maps_with_channels_last_are_refused() -> None:
         ({"freeze_at": 7}, "freeze_at is 7"),
         ({"norm": "FrozenBN"}, "frozen norm without statistics"),
         ({"weights": {}}, "no tensors"),
+        ({"weights": 3}, "weights are int 3"),
+        ({"weights": ""}, "empty text"),
+        ({"out_features": None}, "each once"),
+        ({"freeze_at": 2.0}, "freeze_at is 2.0"),
+        # A name alone never loads anything.
+        ({"pretrained": True}, "pretrained would load weights"),
+        ({"weights_backbone": "DEFAULT"}, "would load weights"),
         ({"activation_checkpointing": True}, "activation checkpointing"),
     ],
 )
 def test_what_another_packages_network_cannot_have_is_told(options, expected: str) -> None:
     pytest.importorskip("torchvision")
     assert expected in refusal(rexdet.create_backbone, "torchvision:resnet18", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"pretrained": True}, "pretrained would load weights"),
+        ({"checkpoint_path": "anything.pth"}, "checkpoint_path would load weights"),
+        ({"channels": {}}, "KeyError"),
+        ({"num_classes": -1}, "num_classes is -1"),
+        ({"num_classes": 2.5}, "num_classes is 2.5"),
+    ],
+)
+@pytest.mark.parametrize("entrance", [rexdet.create_model, rexdet.create_backbone])
+def test_what_timm_cannot_be_built_with_is_one_line(entrance, options, expected: str) -> None:
+    pytest.importorskip("timm")
+    assert expected in refusal(entrance, "timm:resnet18", **options)
 
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])

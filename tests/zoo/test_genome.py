@@ -93,6 +93,7 @@ def test_a_shipped_genome_costs_what_it_says_and_tells_where_it_comes_from(name:
         ("network: resnet18\nchannels: {stem: 0}\n", r"channels.stem: .* \(got 0\)"),
         ("network: resnet18\nchannels: {stem: -3}\n", r"channels.stem"),
         ("network: resnet18\nchannels: {stem: 3.5}\n", r"channels.stem"),
+        ("network: resnet18\nchannels: {stem: 1000000000}\n", r"channels.stem: .* 65536"),
         ("network: resnet18\nchannels: {stem: '64'}\n", r"channels.stem"),
         ("network: resnet18\nchannels: {stem: true}\n", r"channels.stem"),
         ("network: resnet18\nchannels: {stem: 3, stem: 4}\n", "stem is there twice"),

@@ -104,6 +104,11 @@ def test_the_stem_follows_the_authors_rule() -> None:
         ("ReXNet_1.3", "did you mean rexnet_1.3"),
         ("rexnet_light_1.0", "rexnet_lite_1.0"),
         ("vgg16", "rexnet_W"),
+        ("resnext50_0x4d", "is no count"),
+        ("resnext50_99999999x4d", "399999996 channels in its first groups"),
+        ("resnet99998_cifar", "depth 99998 of 'resnet99998_cifar' is out of range"),
+        # Digits of other scripts are digits to Python.
+        ("resnext50_\u0663\u0662x4d", "there is no network"),
     ],
 )
 @pytest.mark.parametrize("entrance", [resolve, rexdet.create_model, rexdet.create_backbone])
