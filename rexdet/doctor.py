@@ -14,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rexdet.runs import mmdet_packages
 from rexdet.runs.environment import collect_hardware, collect_versions
+from rexdet.runs.mmdet_packages import version_of
 
 # detectron2's builders and mmdet's backbone, as a config names them.
 DETECTRON2_NAMES = (
@@ -27,10 +28,6 @@ DETECTRON2_NAMES = (
     "build_retinanet_rexdet_fpn_backbone",
 )
 MMDET_NAMES = ("RexDetBackbone",)
-
-# mmdet 3.3.0 refuses mmcv 2.2, and today's torch compiles none that is older than 2.1: this pair works.
-MMDET_PAIR = "training through MMDetection; mmdet 3.3.0 with mmcv or mmcv-lite 2.1.0 works"
-_MMDET_PINS = "'mmdet==3.3.0' 'mmcv-lite==2.1.0' 'mmengine==0.10.7'"
 
 # Smaller than this, data-loading workers can run out of shared memory: containers often get 64 MiB.
 ENOUGH_SHARED_MEMORY = 1 << 30
@@ -138,7 +135,7 @@ def known_libraries() -> list[Library]:
         Library("torchvision", ("torchvision",), "RoIAlign and NMS", needed=True, install=f"{pip} torchvision"),
         Library("pycocotools", ("pycocotools",), "masks of COCO files", needed=True, install=f"{pip} pycocotools"),
         Library("detectron2", ("detectron2",), "training detectors", True, DETECTRON2_NAMES, detectron2),
-        Library("mmdet", ("mmdet",), MMDET_PAIR, names=MMDET_NAMES, install=_install_mmdet()),
+        _mmdet_library(),
         Library("timm", ("timm",), "networks named timm:...", install=f"{pip} timm"),
         Library("onnxruntime", ("onnxruntime",), "faster inference", install=f"{pip} onnx onnxruntime onnxscript"),
         Library("openvino", ("openvino",), "fastest inference on CPUs", install=f"{pip} openvino"),
@@ -158,7 +155,7 @@ def probe(libraries: Sequence[Library]) -> list[dict[str, Any]]:
             found.append({"error": ending})
     for library, seen in zip(libraries, found, strict=True):
         absent = seen["error"] == f"ModuleNotFoundError: No module named '{library.module}'"
-        seen["absent"] = absent and not _distribution(library.distributions)
+        seen["absent"] = absent and not version_of(*library.distributions)
     return found
 
 
@@ -195,9 +192,12 @@ def describe(library: Library, seen: dict[str, Any]) -> list[Line]:
         state = "broken" if library.needed else "warning"
         why = seen["error"] if library.module != "mmdet" else f"{seen['error']} ({library.purpose})"
         return [Line(library.module, state, why, mend(library, seen["error"]))]
-    distribution = _distribution(library.distributions)
+    distribution = version_of(*library.distributions)
     if library.module == "mmdet":
-        distribution += f" with {_mmcv()}"
+        crowded = mmdet_packages.crowded_folders()
+        if crowded:
+            return [Line(library.module, "warning", f"{crowded} ({library.purpose})", library.install)]
+        distribution = mmdet_packages.installed_pair()
     says = distribution or f"{seen['version']} from {Path(seen['folder']).parent}"
     if seen["operators"] is False:
         says += ", without compiled operators: no rotated boxes, deformable convolution, COCOeval_opt"
@@ -225,8 +225,12 @@ def mend(library: Library, error: str) -> str:
     marker = "No module named '"
     if marker in error:
         lacking = error.split(marker, 1)[1].split("'", 1)[0].split(".")[0]
+        if library.module == "mmdet" and lacking in ("mmcv", "mmengine"):
+            return library.install
         if lacking not in (library.module, "rexdet"):
-            distribution = {"PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python-headless"}.get(lacking, lacking)
+            distribution = {"PIL": "pillow", "yaml": "pyyaml", "cv2": "opencv-python-headless", "imgaug": "imaug"}.get(
+                lacking, lacking
+            )
             return f"{pip} {distribution}"
     if library.module == "mmdet":
         return library.install
@@ -236,22 +240,11 @@ def mend(library: Library, error: str) -> str:
     return library.install
 
 
-def _install_mmdet() -> str:
-    """The one command that brings the pair of versions that works."""
-    if _in_checkout():
-        # It sets right what is there, too, where `make setup-mmdet` sees that it has run before.
-        return "python3 tools/setup/make_environment.py mmdet" if _distribution(("mmdet",)) else "make setup-mmdet"
-    return f"{_python()} -m pip install {_MMDET_PINS}"
-
-
-def _mmcv() -> str:
-    """Which mmcv is installed."""
-    compiled, lite = _distribution(("mmcv",)), _distribution(("mmcv-lite",))
-    if compiled and lite:
-        return f"mmcv {compiled} and mmcv-lite {lite} in one folder: uninstall both, then set up anew"
-    if compiled:
-        return f"mmcv {compiled}, compiled"
-    return f"mmcv-lite {lite}, operators of torchvision" if lite else "an mmcv of another origin"
+def _mmdet_library() -> Library:
+    """MMDetection, official or of the maintained fork, whichever is installed."""
+    purpose = f"training through MMDetection; {mmdet_packages.working_pair()} works"
+    install = mmdet_packages.install_command(_python(), in_checkout=_in_checkout())
+    return Library("mmdet", mmdet_packages.OWNERS["mmdet"], purpose, names=MMDET_NAMES, install=install)
 
 
 def accelerator_line(names: Sequence[str], driver: str | None) -> Line:
@@ -306,16 +299,6 @@ def cache_line(folder: Path) -> Line:
     if not os.access(existing, os.W_OK):
         return Line("cache", "warning", f"{folder} cannot be written", "export REXDET_CACHE=/a/folder/of/yours")
     return Line("cache", "ok", f"{folder} ({shutil.disk_usage(existing).free / 2**30:.0f} GiB free)")
-
-
-def _distribution(names: Sequence[str]) -> str:
-    """The installed version of the first of these distributions that is there, empty for none."""
-    for name in names:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return ""
 
 
 def _search_path() -> list[str]:
