@@ -69,11 +69,16 @@ class StoredImage(ImageFile):
     """An image in a file of its own. A turning that EXIF asks for is not done (torchvision's sets do none either)."""
 
     name: str
-    path: Path
+    location: str
+
+    @property
+    def path(self) -> Path:
+        """The file. Made when asked for: a hundred thousand Path objects take a second."""
+        return Path(self.location)
 
     @property
     def where(self) -> str:
-        return str(self.path)
+        return self.location
 
     def read(self) -> bytes:
         try:
@@ -265,7 +270,7 @@ def read_split(
     labels: list[int] = []
     for name in found:
         paths = list_images(folder, name)
-        files += [StoredImage(path.relative_to(folder).as_posix(), path) for path in paths]
+        files += [StoredImage(path.relative_to(folder).as_posix(), str(path)) for path in paths]
         labels += [names.index(name)] * len(paths)
     is_kept = 3 * size * size * len(files) <= cached_bytes
     # One hash over all bytes, unlike a listing's: the studies' finished cells are keyed by it.

@@ -90,7 +90,7 @@ def _stamp(file: ImageFile) -> _Stamp | Scanned:
     if not isinstance(file, StoredImage):
         return None
     try:
-        state = os.stat(file.path)
+        state = os.stat(file.location)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         return Scanned("", "is missing" if missing else f"cannot be read ({error.strerror or error})")

@@ -32,7 +32,7 @@ def reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def files(tmp_path: Path) -> list[ImageFile]:
     for number in range(3):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    return [StoredImage(f"{number}.png", tmp_path / f"{number}.png") for number in range(3)]
+    return [StoredImage(f"{number}.png", str(tmp_path / f"{number}.png")) for number in range(3)]
 
 
 def test_a_second_look_reads_nothing(files: list[ImageFile], reads: list[str]) -> None:

@@ -114,12 +114,12 @@ def check_md5(path: Path, expected: str) -> None:
         )
 
 
-def check_range(labels: Any, first: int, last: int, where: Path) -> None:
-    """Raise UserError unless all labels are whole numbers from `first` to `last`, as the official file counts."""
-    odd = next((label for label in labels if int(label) != label or not first <= label <= last), None)
+def check_range(numbers: Any, first: int, last: int, where: Path, what: str = "label") -> None:
+    """Raise UserError unless all are whole numbers from `first` to `last`, as the official file counts."""
+    odd = next((number for number in numbers if int(number) != number or not first <= number <= last), None)
     if odd is not None:
         hint = "it counts from 1" if first == 1 and odd == 0 else f"they run from {first} to {last}"
-        raise UserError(f"has label {odd}: {hint}", str(where), "use the official file, unchanged")
+        raise UserError(f"has {what} {odd}: {hint}", str(where), "use the official file, unchanged")
 
 
 def check_safe(name: str, where: Path) -> str:

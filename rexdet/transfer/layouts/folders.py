@@ -29,7 +29,7 @@ def read_folder(folder: Path, prefix: str = "") -> Entries:
     classes = list_classes(folder)
     for name in classes:
         paths = list_images(folder, name)
-        files += [StoredImage(prefix + path.relative_to(folder).as_posix(), path) for path in paths]
+        files += [StoredImage(prefix + path.relative_to(folder).as_posix(), str(path)) for path in paths]
         labels += [name] * len(paths)
     return Entries(tuple(files), tuple(labels), tuple(classes))
 

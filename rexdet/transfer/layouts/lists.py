@@ -30,7 +30,7 @@ def read_flowers(place: Path, split: str) -> Entries:
     check_range(labels, 1, FLOWERS, place / "imagelabels.mat")
     key = {"train": "trnid", "val": "valid", "test": "tstid"}[split]
     chosen = np.atleast_1d(read_mat(place / "setid.mat", key))
-    check_range(chosen, 1, len(labels), place / "setid.mat")
+    check_range(chosen, 1, len(labels), place / "setid.mat", "image")
     names = [f"image_{int(number):05}.jpg" for number in chosen]
     return Entries(
         _stored(place / "jpg", names),
@@ -198,4 +198,4 @@ PETS_LAYOUT = Layout(
 
 
 def _stored(folder: Path, names: list[str]) -> tuple[StoredImage, ...]:
-    return tuple(StoredImage(name, folder / name) for name in names)
+    return tuple(StoredImage(name, f"{folder}/{name}") for name in names)
