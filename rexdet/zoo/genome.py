@@ -17,6 +17,7 @@ whose convolutions are keyed by the path of their module (a depthwise one has no
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
@@ -32,6 +33,8 @@ from rexdet.nets.widths import LARGEST_WIDTH
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.zoo.names import GENOME_PREFIX, near, parse
 
+# Characters. The largest genome of the papers' networks has a hundredth of it.
+_LARGEST_FILE = 1_000_000
 _SUFFIXES = (".yaml", ".yml")
 _HEAD = "# An LW-DNA genome: a base network and the channels of every layer. `lwdna:FILE` builds it.\n"
 Width = Annotated[int, Field(ge=1, le=LARGEST_WIDTH, strict=True)]
@@ -92,10 +95,13 @@ def read_genome(path: str | Path) -> Genome:
         raise UserError("no such genome file", where, "tools/search_lwdna.py writes one: genome.yaml") from None
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
         raise UserError(f"not a genome file ({error})", where) from None
+    if len(text) > _LARGEST_FILE:
+        raise UserError(f"not a genome file: it has {len(text):,} characters", where, "give a genome.yaml")
     try:
         values = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"not YAML: {error}", where) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a number or a date that Python cannot hold. RecursionError: brackets in brackets without end.
+        raise UserError(f"not YAML: {' '.join(str(error).split())[:300]}", where) from None
     if not isinstance(values, dict) or "network" not in values or "channels" not in values:
         raise UserError("not a genome: it has no `network` and `channels`", where, "docs/search-lwdna.md shows one")
     try:
@@ -103,7 +109,7 @@ def read_genome(path: str | Path) -> Genome:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"not a genome: {place}: {first['msg']} (got {first['input']!r})", where) from None
+        raise UserError(f"not a genome: {place}: {first['msg']} (got {reprlib.repr(first['input'])})", where) from None
     except UserError as error:
         raise UserError(f"network: {error}", where) from None
 
@@ -157,7 +163,15 @@ def find_genome(text: str) -> Genome:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that does not let a second entry silently take the place of the first."""
+    """YAML that does not let a second entry silently take the place of the first, and repeats nothing by reference:
+    a few lines of references to references stand for more than a machine can hold.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "a genome has no references (*name); write it out", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         mapping = super().construct_mapping(node, deep=deep)

@@ -107,6 +107,10 @@ def test_a_shipped_genome_costs_what_it_says_and_tells_where_it_comes_from(name:
         ("network: 'res net'\nchannels: {stem: 3}\n", "no name of a network"),
         ("network: 18\nchannels: {stem: 3}\n", "network"),
         ("!!python/object/apply:os.system ['true']\n", "not YAML"),
+        ("w: &w {stem: 64}\nnetwork: resnet18\nchannels: *w\n", r"no references \(\*name\)"),
+        ("network: resnet18\nchannels: {stem: " + "9" * 5000 + "}\n", "not YAML: Exceeds the limit"),
+        ("network: resnet18\nchannels: " + "[" * 3000 + "]" * 3000 + "\n", "not YAML: maximum recursion"),
+        ("network: resnet18\nchannels: {stem: 3}\n" + "#" * 1_000_000, "1,000,038 characters"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
