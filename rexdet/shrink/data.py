@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from rexdet.errors import UserError
@@ -17,6 +19,8 @@ BATCH_SIZE = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _SMALLEST_SHARE = 0.35
+# What Pillow's readers raise, by the format and by how it is broken.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def random_batches(classes: int, size: int, seed: int, batch_size: int = BATCH_SIZE) -> Iterator[tuple[Tensor, Tensor]]:
@@ -91,7 +95,7 @@ def _read(path: Path, size: int, random: np.random.Generator) -> Tensor:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"cannot be read ({error})", str(path), "remove it") from error
     share = float(np.sqrt(random.uniform(_SMALLEST_SHARE, 1.0)))
     wide, high = max(int(picture.width * share), 1), max(int(picture.height * share), 1)

@@ -13,7 +13,7 @@ from rexdet.files import write_bytes_atomically, write_json_atomically
 from rexdet.runs import Data, DataSplit, Network, Recipe, Run, RunRecord, WeightsFile, check_folder
 from rexdet.shrink.data import BATCH_SIZE, folder_batches
 from rexdet.shrink.plot import plot_keep_ratios
-from rexdet.shrink.search import LARGEST_SEED, MINI_BATCHES, Batch, SearchResult, Settings, search
+from rexdet.shrink.search import MINI_BATCHES, Batch, SearchResult, Settings, check_request, search
 from rexdet.shrink.widen import default_input_size
 from rexdet.zoo.genome import write_genome
 
@@ -50,9 +50,7 @@ def run_search(job: SearchJob) -> SearchResult:
         raise UserError("--output is empty", fix="name a folder")
     check_folder(job.output)
     size = default_input_size(job.network) if job.input_size is None else job.input_size
-    if not 0 <= job.seed <= LARGEST_SEED:
-        raise UserError(f"--seed is {job.seed}", fix=f"give a whole number from 0 to {LARGEST_SEED}")
-    job.settings.check()
+    check_request(job.settings, job.criterion, job.ratio, size, job.seed)
     batches: list[Batch] | None = None
     if job.data:
         batches = list(islice(folder_batches(job.data, size, job.seed), MINI_BATCHES))

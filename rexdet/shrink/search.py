@@ -121,7 +121,7 @@ def search(
     """
     settings = Settings(remain, linear, embedding_dim, micro_batch, learning_rate, weight_decay, loss_scale)
     size = default_input_size(network) if input_size is None else input_size
-    _check_request(settings, criterion, ratio, size, seed)
+    check_request(settings, criterion, ratio, size, seed)
     clock = _Clock()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -191,7 +191,8 @@ def search(
     )
 
 
-def _check_request(settings: Settings, criterion: str, ratio: float, size: int, seed: int) -> None:
+def check_request(settings: Settings, criterion: str, ratio: float, size: int, seed: int) -> None:
+    """Raise the UserError of `search` for numbers that no search can have, before anything is built."""
     settings.check()
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"seed is {seed}", fix=f"give a whole number from 0 to {LARGEST_SEED}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +102,8 @@ def test_it_says_what_it_found_and_that_the_controls_say_nothing(tmp_path: Path,
         (["--ratio", "0.01"], "the floors alone cost"),
         (["--criterion", "size"], "there is no criterion 'size'"),
         (["--data", "nowhere"], "nowhere: no such folder"),
-        (["--seed", "-1"], "--seed is -1"),
-        (["--seed", str(2**63)], "--seed is 9223372036854775808"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--seed", str(2**63)], "seed is 9223372036854775808"),
         (["--width", "inf"], "width is inf"),
         (["--learning-rate", "nan"], "learning_rate is nan"),
         (["--learning-rate", "-0.1"], "learning_rate is -0.1"),
@@ -163,3 +165,24 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, capsys) -> None:
         command = ["--network", NETWORK, "--ratio", "0.25", "--data", str(folder), "--output", str(tmp_path / "run")]
         assert execute("search_lwdna", command) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_picture_that_claims_to_be_endless_is_one_line(tmp_path: Path, capsys) -> None:
+    """A PNG of 60,000 x 60,000 pixels by its header: Pillow's error for it is no OSError."""
+    folder = make_pictures(tmp_path / "data", 128, ["cat", "dog"])
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (folder / "cat" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    command = ["--network", NETWORK, "--ratio", "0.25", "--data", str(folder), "--output", str(tmp_path / "run")]
+    assert execute("search_lwdna", command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cat/0.png: cannot be read" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--ratio", "1.5"], ["--ratio", "nan"], ["--criterion", "best"], ["--seed", "-1"]])
+def test_what_no_search_can_be_asked_for_leaves_no_folder(tmp_path: Path, capsys, wrong: list[str]) -> None:
+    output = tmp_path / "run"
+    assert execute("search_lwdna", ["--network", NETWORK, "--ratio", "0.25", "--output", str(output), *wrong]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not output.exists()
