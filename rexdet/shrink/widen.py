@@ -9,6 +9,7 @@ from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.nets.complexity import count
+from rexdet.nets.widths import LARGEST_WIDTH
 from rexdet.shrink.coupling import Coupling, trace
 from rexdet.shrink.emit import genome_keys
 from rexdet.zoo.genome import Genome
@@ -38,6 +39,8 @@ def widen(network: str, width: float, num_classes: int | None = None, *, input_s
             _, counts = np.unique(layer.out_classes, return_counts=True)
             repeats = int(np.gcd.reduce(counts))
             channels[keys[layer.path]] = repeats * max(int(len(layer.out_classes) // repeats * width), 1)
+    if (widest := max(channels.values())) > LARGEST_WIDTH:
+        raise UserError(f"width {width} makes a layer of {widest:,} channels", network, f"stay below {LARGEST_WIDTH:,}")
     return Genome(network=network, channels=channels).build(num_classes)
 
 
