@@ -56,16 +56,15 @@ def make_backbone(
     norm: str,
     freeze_at: int,
     in_channels: int = 3,
-    detector: str = "",
+    weights: Checkpoint | None = None,
 ) -> AnyBackbone:
     """A backbone with random weights, built so that those it starts from will fit.
 
-    detector: MODEL.WEIGHTS, or "".
+    weights: what `checkpoint_that_tells` gives.
     Raises UserError for an unknown network, argument or feature, and a freeze_at outside 0 to 5.
     """
     if is_external(settings):
         return make_external_backbone(settings, out_features, norm=norm, freeze_at=freeze_at, in_channels=in_channels)
-    weights = checkpoint_that_tells(settings, detector)
     return _backbone(settings, out_features, norm, freeze_at, in_channels, weights)
 
 
@@ -148,18 +147,20 @@ def register_builders() -> None:
 def _build(cfg: CfgNode, input_shape: ShapeSpec) -> AnyBackbone:
     settings = read_settings(cfg)
     start = find_start(cfg.MODEL.WEIGHTS, settings)
+    weights = checkpoint_that_tells(settings, cfg.MODEL.WEIGHTS)
     backbone = make_backbone(
         settings,
         wanted_features(cfg, settings),
         norm=choose_norm(settings, start),
         freeze_at=choose_freezing(cfg.MODEL.BACKBONE.FREEZE_AT, settings, start),
         in_channels=input_shape.channels,
-        detector=cfg.MODEL.WEIGHTS,
+        weights=weights,
     )
     if describes_a_detector(cfg):
         refuse_rebuilt_stages(cfg)
         check_heads(cfg, backbone.features)
-    checkpoint = open_start(start, settings, cfg.MODEL.WEIGHTS)
+    # Opened already where the network was built after it.
+    checkpoint = weights if weights is not None else open_start(start, settings, cfg.MODEL.WEIGHTS)
     if checkpoint is not None:
         load_start(backbone, checkpoint, start, pixels_of_config(cfg))
     return backbone

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rexdet.detectron2.backbone import AnyBackbone, draft_backbone, make_backbone
 from rexdet.detectron2.config import NORMS, BackboneSettings
+from rexdet.detectron2.networks import checkpoint_that_tells
 from rexdet.detectron2.pixels import pixels_for
 from rexdet.detectron2.start import Start, choose_freezing, choose_norm, find_start, load_start, open_start
 from rexdet.errors import UserError
@@ -48,14 +49,16 @@ def build_bottom_up(
         name, weights, pixels, norm, tuple(out_features), drop_path, activation_checkpointing, dict(overrides or {})
     )
     start = find_start(detector, settings)
+    told = checkpoint_that_tells(settings, detector)
     backbone = make_backbone(
         settings,
         settings.out_features,
         norm=choose_norm(settings, start),
         freeze_at=choose_freezing(freeze_at, settings, start),
-        detector=detector,
+        weights=told,
     )
-    checkpoint = open_start(start, settings, detector)
+    # Opened already where the network was built after it.
+    checkpoint = told if told is not None else open_start(start, settings, detector)
     if checkpoint is not None:
         load_start(backbone, checkpoint, start)
     return backbone

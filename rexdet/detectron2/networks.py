@@ -21,7 +21,7 @@ def checkpoint_that_tells(settings: BackboneSettings, detector: str = "") -> Che
 
     detector: the whole detector's file that will be loaded, or "". Raises UserError where a file cannot be opened.
     """
-    if not asks_its_weights(settings.network):
+    if parse(settings.network).package or not asks_its_weights(settings.network):
         return None
     start = find_start(detector, settings)
     name = parse(settings.name)

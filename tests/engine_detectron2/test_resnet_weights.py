@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_backbone
 
 import rexdet
-from rexdet.detectron2 import check_config, merge_config, use_backbone
+from rexdet.detectron2 import build_bottom_up, check_config, merge_config, use_backbone
 from rexdet.nets.resnet import stride_place
 from rexdet.weights import cache
 from rexdet.weights.layouts import layout_by_name
@@ -47,6 +47,23 @@ def faster_rcnn(repository: Path, make_config: Make) -> CfgNode:
         cfg, repository / "configs/faster_rcnn_rexnet.yaml", ["MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 8]
     )
     return cfg
+
+
+def test_a_file_that_tells_how_its_network_is_built_is_opened_once(
+    faster_rcnn: CfgNode, caffe2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_backbone(faster_rcnn, "resnet50", caffe2_file)
+    opened: list[object] = []
+    open_checkpoint = rexdet.open_checkpoint
+
+    def counted(source, *arguments, **options):
+        opened.append(source)
+        return open_checkpoint(source, *arguments, **options)
+
+    monkeypatch.setattr(rexdet, "open_checkpoint", counted)
+    assert stride_place(build_backbone(faster_rcnn)) == "1x1"
+    build_bottom_up("resnet50", weights=str(caffe2_file))
+    assert opened == [str(caffe2_file)] * 2
 
 
 def test_caffe2s_file_brings_its_stride_and_its_pixels(faster_rcnn: CfgNode, caffe2_file: Path) -> None:
