@@ -284,3 +284,15 @@ def test_embedded_classes_cannot_be_told_by_colour(embedded: Dataset) -> None:
     weights = torch.linalg.lstsq(features[:1500], answers[:1500]).solution
     right = (features[1500:] @ weights).argmax(1) == embedded.train.labels[1500:]
     assert float(right.float().mean()) < 0.3
+
+
+def test_the_page_of_the_data_sets_has_the_tables_rows(repository: Path) -> None:
+    page = (repository / "docs" / "transfer-data.md").read_text(encoding="utf-8")
+    for row in DATASETS.values():
+        train, test = f"{row.splits['train']:,}", f"{row.splits['test']:,}"
+        val = f"{row.splits['val']:,}" if "val" in row.splits else "-"
+        metric = {"top1": "top-1", "mean_per_class": "mean per class"}[row.metric]
+        cells = [f"`{row.name}`", row.classes, f"{train} / {val} / {test}", metric, row.tuning, row.rule]
+        assert " | ".join(["", *map(str, cells), ""]).strip().replace("|  |", "| |") in page
+        for remote in row.downloads:
+            assert remote.url.split("/")[2] in page
