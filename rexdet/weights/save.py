@@ -24,7 +24,8 @@ def save_checkpoint(
 ) -> int:
     """Write `checkpoint` to `path`; returns the number of tensors.
 
-    layout: one that the network's family has (rexdet.weights.layouts). format: "safetensors", "pth", or None for what
+    layout: one that the network's family has (rexdet.weights.layouts); a network of another package keeps its package's
+    keys, and "ours" stands for them. format: "safetensors", "pth", or None for what
     the path's ending says.
     Origin SHA-256, network, licence and (where known) pixels go along: in safetensors metadata, or beside the weights
     (`state_dict`) under "rexdet" in a .pth. The file appears whole or not at all, after it was read back equal.
@@ -36,11 +37,7 @@ def save_checkpoint(
     kind = format or _kind_of(path)
     if path.exists() and not force:
         raise UserError("exists already", where=str(path), fix="choose another --output, or --force")
-    try:
-        family = checkpoint.shape.family.lower()
-        tensors = layout_by_name(layout, family).from_ours(checkpoint.tensors)
-    except ValueError as error:
-        raise UserError(f"cannot be written in {layout} layout: {error}", where=checkpoint.source) from error
+    tensors = _in_layout(checkpoint, layout)
     solid = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     try:
         with atomic_path(path) as temporary:
@@ -49,6 +46,18 @@ def save_checkpoint(
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror or error})", where=str(path)) from error
     return len(solid)
+
+
+def _in_layout(checkpoint: Checkpoint, layout: str) -> Mapping[str, Tensor]:
+    package, colon, _ = (checkpoint.network or "").partition(":")
+    if colon and layout in ("ours", package):
+        return checkpoint.tensors
+    try:
+        if colon:
+            raise ValueError(f"{checkpoint.network} has the keys of {package} alone")
+        return layout_by_name(layout, checkpoint.shape.family.lower()).from_ours(checkpoint.tensors)
+    except ValueError as error:
+        raise UserError(f"cannot be written in {layout} layout: {error}", where=checkpoint.source) from error
 
 
 def _kind_of(path: Path) -> str:

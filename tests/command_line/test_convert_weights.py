@@ -78,3 +78,29 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(source: Path, tmp
     assert not (tmp_path / "there.pth").exists()
     assert convert(lite, "--format", "pth", "--to", "authors", "--output", tmp_path / "there.bin") == 0
     assert rexdet.open_checkpoint(tmp_path / "there.bin").network == "rexnet_lite_0.3"
+
+
+@pytest.mark.parametrize(("package", "network"), [("timm", "mobilenetv2_050"), ("torchvision", "squeezenet1_1")])
+def test_a_network_of_another_package_keeps_its_packages_keys(
+    tmp_path: Path, capsys, package: str, network: str
+) -> None:
+    pytest.importorskip(package)
+    name = f"{package}:{network}"
+    model = rexdet.create_model(name, 3)
+    source, there = tmp_path / "source.pth", tmp_path / "there.safetensors"
+    torch.save(model.state_dict(), source)
+    assert convert(source, "--network", name, "--output", there, "--pixels", "half") == 0
+    assert f"{name} in {package} layout, {len(model.state_dict())} tensors" in capsys.readouterr().out
+    # The new file says whose it is.
+    opened = rexdet.open_checkpoint(there)
+    assert (opened.network, opened.origin_sha256) == (name, hash_file(source))
+    assert opened.pixels_known_by == "metadata"
+    filled = rexdet.create_model(name, weights=there).state_dict()
+    assert all(torch.equal(filled[key], tensor) for key, tensor in model.state_dict().items())
+    # Without a name, in another layout, or under another network's name: one line, and no file.
+    nowhere = tmp_path / "nowhere.pth"
+    assert convert(source, "--network", name, "--to", "authors", "--output", nowhere) == 2
+    assert f"{name} has the keys of {package} alone" in capsys.readouterr().err
+    assert convert(source, "--network", f"{package}:resnet18", "--output", nowhere) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not nowhere.exists()
