@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
 
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
 from rexdet.mmdet.data import innermost_dataset
 from rexdet.mmdet.fit import BACKBONE, complete_config
-from rexdet.mmdet.loops import EPOCH_LOOP, ITERATION_LOOP
+from rexdet.mmdet.loops import EPOCH_LOOP
 from rexdet.mmdet.network import choose_network, is_random, restore_network, start_from_nothing
 from rexdet.mmdet.options import merge_options, typed_keys
+from rexdet.mmdet.rules import (
+    batch_size,
+    check_config,
+    read_config,
+    set_classes,
+    set_ema,
+    set_loop,
+    set_optimizer,
+)
 from rexdet.mmdet.types import type_name
 from rexdet.mmdet.words import optimizer_words, schedule_words, warm_up_words
 from rexdet.processes import world_size
@@ -27,11 +33,8 @@ from rexdet.session.data import CocoFiles, files_by_name
 from rexdet.session.recipe import output_folder
 
 VALIDATION = "val_dataloader.dataset"
-_LOOPS = {"EpochBasedTrainLoop": EPOCH_LOOP, "IterBasedTrainLoop": ITERATION_LOOP}
-_SAMPLERS = ("DefaultSampler", "InfiniteSampler")
-_BATCH_SAMPLERS = ("AspectRatioBatchSampler",)
 # Transforms that keep pictures from one sample to another: what they give hangs on the worker.
-_CACHING = ("CachedMosaic", "CachedMixUp")
+CACHING = ("CachedMosaic", "CachedMixUp")
 
 
 @dataclass
@@ -111,18 +114,6 @@ def recipe_words(cfg: Config) -> dict[str, str]:
     }
 
 
-def read_config(path: str) -> Config:
-    """An mmengine config, its imports done. Raises UserError where it cannot be read."""
-    try:
-        with unsaid("mmengine"):
-            cfg = Config.fromfile(path)
-    except (ConfigParsingError, SyntaxError, ImportError, FileNotFoundError, KeyError, AttributeError) as error:
-        raise UserError(f"cannot be read as an MMDetection config: {error}", where=path) from None
-    if not isinstance(cfg.get("model"), Mapping) or "type" not in cfg.model:
-        raise UserError("describes no model", where=path)
-    return cfg
-
-
 def make_plan(
     job: DetectionJob, *, classes: int | None, identity: Mapping[str, Any] | None = None, draft: bool = False
 ) -> Plan:
@@ -137,11 +128,11 @@ def make_plan(
     cfg = read_config(job.config)
     recipe = _recipe(cfg, job.config)
     merge_options(cfg, job.cfg_options)
-    _check(cfg)
+    check_config(cfg)
     if job.weights:
         cfg.load_from = None
     detector = choose_network(cfg, job, said) or str(cfg.get("load_from") or "")
-    _set_classes(cfg, job, classes, said)
+    set_classes(cfg, job, classes, said)
     if identity is not None:
         restore_network(cfg, identity)
     elif not detector and is_random(cfg):
@@ -150,15 +141,15 @@ def make_plan(
         cfg.model.backbone.filled_later = True
     if not draft:
         complete_config(cfg, check_pixels=identity is None)
-    accumulate, amp = _set_optimizer(cfg, job)
-    ema = _set_ema(cfg, job)
+    accumulate, amp = set_optimizer(cfg, job)
+    ema = set_ema(cfg, job)
     node = cfg.train_dataloader
     innermost = innermost_dataset(node.dataset)
-    if any(type_name(step) in _CACHING for step in _all_steps(node.dataset)):
+    if any(type_name(step) in CACHING for step in _all_steps(node.dataset)):
         said.append("cached pictures hang on the workers: a resumed run sees others than an unbroken one")
     output = output_folder(job, str(cfg.get("work_dir") or ""))
     cfg.work_dir = str(output)
-    loop = _set_loop(cfg)
+    loop = set_loop(cfg)
     backbone = cfg.model.get("backbone", {})
     own = type_name(backbone) == BACKBONE
     return Plan(
@@ -177,7 +168,7 @@ def make_plan(
         shuffle=bool((node.get("sampler") or {}).get("shuffle", True)),
         group_by_aspect=type_name(node.get("batch_sampler")) == "AspectRatioBatchSampler",
         largest_side=_largest_side(node.dataset),
-        batch=_batch(node),
+        batch=batch_size(node),
         workers=int(node.get("num_workers", 0)),
         accumulate=accumulate,
         by_epoch=loop == EPOCH_LOOP,
@@ -188,7 +179,7 @@ def make_plan(
         backbone=str(backbone.get("name")) if own else type_name(backbone),
         own_backbone=own,
         detector_weights=detector,
-        base_lr=_base_lr(cfg, _batch(node)),
+        base_lr=_base_lr(cfg, batch_size(node)),
         recipe=recipe,
         said=said,
     )
@@ -235,130 +226,6 @@ def _test_pipeline(cfg: Config) -> list[Any]:
     return list(innermost_dataset(node, VALIDATION).get("pipeline", []))
 
 
-def _check(cfg: Config) -> None:
-    """Raise UserError for what this tool does not do, in one line."""
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper"):
-        if cfg.get(key) is None:
-            raise UserError("is missing", where=key)
-    if cfg.get("resume"):
-        raise UserError("is True", where="resume", fix="going on is a switch here: --resume")
-    if "optimizer" not in cfg.optim_wrapper:
-        raise UserError("has no optimizer: several optimisers are not trained here", where="optim_wrapper")
-    for key, known in (("sampler", _SAMPLERS), ("batch_sampler", _BATCH_SAMPLERS)):
-        name = type_name(cfg.train_dataloader.get(key))
-        if name and name not in known:
-            raise UserError(
-                f"{name} does not say where in its order it is, so a run could not be resumed",
-                where=f"train_dataloader.{key}.type",
-                fix=f"use {', '.join(known)}, or MMDetection's own tools/train.py",
-            )
-    evaluators = cfg.get("val_evaluator") or []
-    for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
-        if type_name(evaluator) not in ("CocoMetric", "RexDetCocoMetric"):
-            raise UserError(
-                f"{type_name(evaluator)} is not computed here",
-                where="val_evaluator.type",
-                fix="write CocoMetric: runs are scored with COCO's 12 numbers",
-            )
-
-
-def _set_loop(cfg: Config) -> str:
-    loop = cfg.train_cfg
-    by_epoch = loop.pop("by_epoch", None)
-    name = type_name(loop) or ("IterBasedTrainLoop" if by_epoch is False else "EpochBasedTrainLoop")
-    if name not in _LOOPS:
-        raise UserError(f"{name} is not known here", where="train_cfg.type", fix=f"use {' or '.join(_LOOPS)}")
-    loop.type = _LOOPS[name]
-    key = "max_epochs" if loop.type == EPOCH_LOOP else "max_iters"
-    if not isinstance(loop.get(key), int) or loop[key] < 1:
-        raise UserError(f"{loop.get(key)!r} is no number of steps to train", where=f"train_cfg.{key}")
-    return str(loop.type)
-
-
-def _set_classes(cfg: Config, job: DetectionJob, classes: int | None, said: list[str]) -> None:
-    if classes is None:
-        return
-    typed = typed_keys(job.cfg_options)
-    before: set[int] = set()
-    for path, head in heads_with_classes(cfg.model, "model"):
-        if head["num_classes"] == classes:
-            continue
-        if f"{path}.num_classes" in typed:
-            raise UserError(
-                f"{path}.num_classes is {head['num_classes']}, but the training annotations list {classes} categories",
-                fix="leave it out: it follows the data",
-            )
-        before.add(int(head["num_classes"]))
-        head["num_classes"] = classes
-    if before:
-        config = " and ".join(map(str, sorted(before)))
-        said.append(f"heads for {classes} classes, as the data lists (the config says {config})")
-
-
-def heads_with_classes(node: Any, path: str, inside: bool = False) -> Iterator[tuple[str, Any]]:
-    """Every head of a model that is told how many classes there are, with where it stands in the config.
-
-    Heads of proposals and of segmentation into stuff have class counts of their own.
-    """
-    if isinstance(node, list | tuple):
-        for index, part in enumerate(node):
-            yield from heads_with_classes(part, f"{path}.{index}", inside)
-        return
-    if not isinstance(node, Mapping):
-        return
-    if inside and isinstance(node.get("num_classes"), int):
-        yield path, node
-    for key, value in node.items():
-        if key in ("rpn_head", "semantic_head", "train_cfg", "test_cfg"):
-            continue
-        yield from heads_with_classes(value, f"{path}.{key}", inside or key.endswith("head"))
-
-
-def _set_optimizer(cfg: Config, job: DetectionJob) -> tuple[int, str | None]:
-    """Put accumulation and precision into the config's optim_wrapper; returns both as they are then."""
-    wrapper = cfg.optim_wrapper
-    accumulate = job.accumulate if job.accumulate > 1 else int(wrapper.get("accumulative_counts", 1))
-    if accumulate > 1:
-        wrapper.accumulative_counts = accumulate
-    name = type_name(wrapper)
-    if name not in ("", "OptimWrapper", "AmpOptimWrapper", "RexDetAmpOptimWrapper"):
-        raise UserError(f"{name} is not known here", where="optim_wrapper.type", fix="use OptimWrapper")
-    amp: str | None = job.amp or None
-    if amp is None and name == "AmpOptimWrapper":
-        wanted = str(wrapper.get("dtype") or ("float16" if torch.cuda.is_available() else "bfloat16"))
-        amp = "bf16" if wanted.endswith("bfloat16") else "fp16"
-    if amp is not None:
-        wrapper.type = "RexDetAmpOptimWrapper"
-        wrapper.dtype = "bfloat16" if amp == "bf16" else "float16"
-    return accumulate, amp
-
-
-def _set_ema(cfg: Config, job: DetectionJob) -> float:
-    """Put --ema into the config as mmengine's EMAHook; returns the decay of averaged weights, 0 for none."""
-    hooks = list(cfg.get("custom_hooks") or [])
-    own = next((hook for hook in hooks if type_name(hook) == "EMAHook"), None)
-    if own is not None:
-        if job.ema:
-            raise UserError(
-                f"the config averages weights already (EMAHook, momentum {own.get('momentum', 0.0002)})",
-                where="custom_hooks",
-                fix="leave --ema out",
-            )
-        return 1.0 - float(own.get("momentum", 0.0002))
-    if job.ema:
-        momentum = round(1.0 - job.ema, 12)
-        hooks.append({"type": "EMAHook", "momentum": momentum, "update_buffers": True, "priority": 49})
-        cfg.custom_hooks = hooks
-    return job.ema
-
-
-def _batch(node: Mapping[str, Any]) -> int:
-    size = node.get("batch_size") or (node.get("batch_sampler") or {}).get("batch_size")
-    if not isinstance(size, int) or size < 1:
-        raise UserError(f"{size!r} is no number of pictures", where="train_dataloader.batch_size")
-    return size
-
-
 def _base_lr(cfg: Config, batch: int) -> float:
     rate = float(cfg.optim_wrapper.optimizer.lr)
     scale = cfg.get("auto_scale_lr") or {}
@@ -371,7 +238,7 @@ def _recipe(cfg: Config, path: str) -> dict[str, Any]:
     """What the run is measured against: the config file itself, at the batch that its learning rate is for."""
     if cfg.get("train_dataloader") is None or "optimizer" not in (cfg.get("optim_wrapper") or {}):
         return {}
-    batch = int((cfg.get("auto_scale_lr") or {}).get("base_batch_size") or _batch(cfg.train_dataloader))
+    batch = int((cfg.get("auto_scale_lr") or {}).get("base_batch_size") or batch_size(cfg.train_dataloader))
     rate = float(cfg.optim_wrapper.optimizer.lr)
     return {
         "batch": batch,
@@ -412,17 +279,3 @@ def _integers(value: Any) -> Iterator[int]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _integers(part)
-
-
-@contextmanager
-def unsaid(*names: str) -> Iterator[None]:
-    """Inside, these loggers' warnings about a config are held back: the same config is read again, aloud."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

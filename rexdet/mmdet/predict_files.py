@@ -10,11 +10,11 @@ from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.mmdet.build import build_model
 from rexdet.mmdet.checkpoint import known_classes, load_detector, read_checkpoint
 from rexdet.mmdet.data import PixelPipeline
 from rexdet.mmdet.plan import Plan, make_plan
 from rexdet.mmdet.predict import predict_one
-from rexdet.mmdet.run import build_model
 from rexdet.session import predictions
 from rexdet.session.checkpoints import check_rule, is_own
 from rexdet.session.precision import autocast_type

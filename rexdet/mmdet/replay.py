@@ -100,8 +100,8 @@ def replay(job: DetectionJob) -> int:
 
     Raises UserError for a file that is none, or that does not fit the config.
     """
+    from rexdet.mmdet.build import build_model
     from rexdet.mmdet.plan import make_plan
-    from rexdet.mmdet.run import build_model
 
     content = load_replay(job.replay)
     meta = content["rexdet_replay"]

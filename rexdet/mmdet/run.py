@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from torch import nn
 
@@ -16,6 +15,7 @@ import rexdet.mmdet as plugin
 from rexdet.coco.draw import Objects
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.mmdet.build import build_model, identity_of
 from rexdet.mmdet.checkpoint import (
     check_resumable,
     known_classes,
@@ -24,9 +24,10 @@ from rexdet.mmdet.checkpoint import (
     read_checkpoint,
 )
 from rexdet.mmdet.data import EvaluationSet, PixelPipeline, build_training_set, evaluation_loader
-from rexdet.mmdet.plan import Plan, files_of_config, make_plan, unsaid
+from rexdet.mmdet.plan import Plan, files_of_config, make_plan
 from rexdet.mmdet.predict import predict_dataset, predict_one
 from rexdet.mmdet.record import network_part, rate_mismatch, recipe_part, versions
+from rexdet.mmdet.rules import unsaid
 from rexdet.mmdet.train import Training
 from rexdet.processes import barrier, is_main, process_group, rank, share, world_size
 from rexdet.runs.begin import check_folder
@@ -34,7 +35,7 @@ from rexdet.runs.parts import PeriodicEvaluation, TimeShare, WeightsFile
 from rexdet.runs.record import RunRecord
 from rexdet.runs.run import Run
 from rexdet.runs.state import seed_everything
-from rexdet.session.checkpoints import FINAL, Identity, check_rule, is_own
+from rexdet.session.checkpoints import FINAL, check_rule, is_own
 from rexdet.session.classes import ClassMap, match_classes
 from rexdet.session.data import files_of_switches, open_data, trainable_images
 from rexdet.session.precision import autocast_type
@@ -336,45 +337,6 @@ class Session:
         say(scores.table())
         say(f"pictures: {folder / 'pictures'}")
         say(f"record:   {folder / 'record.json'}")
-
-
-def build_model(plan: Plan, *, filled: bool) -> nn.Module:
-    """The detector of a plan on the CPU, its backbone's weights loaded, the rest at random.
-
-    filled: a whole detector's file will be loaded: random weights are no news. Raises UserError.
-    """
-    try:
-        detector: nn.Module = MODELS.build(plan.cfg.model)
-    except (KeyError, TypeError, AssertionError) as error:
-        # mmengine's registries wrap what a constructor says about its arguments.
-        raise UserError(f"the model cannot be built: {error}", where=plan.name) from error
-    names = ("rexdet.mmdet", "mmengine", "mmdet") if filled else ("mmengine",)
-    with unsaid(*names):
-        detector.init_weights()  # type: ignore[operator]
-    return detector
-
-
-def identity_of(plan: Plan, record: RunRecord, names: list[str], ids: list[int]) -> Identity:
-    """What the checkpoints of a run say of themselves."""
-    pixels = plan.pixels
-    turn = slice(None, None, -1) if pixels["order"] == "BGR" else slice(None)
-    return Identity(
-        class_names=names,
-        category_ids=ids,
-        backbone=plan.backbone,
-        norm=(record.network.norm or "") if record.network else "",
-        freeze_at=(record.network.freeze_at or 0) if record.network else 0,
-        config=plan.config_text,
-        pixels={
-            "mean": pixels["mean"][turn],
-            "std": pixels["std"][turn],
-            "order": pixels["order"],
-            "value_range": 255,
-            "resize": 0,
-            "crop": 0,
-            "interpolation": "bilinear",
-        },
-    )
 
 
 _ = plugin  # importing it registers what a config may name

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
 import torch
-from mmengine.config import Config
-from mmengine.hooks import EMAHook, Hook
-from mmengine.model import MMDistributedDataParallel
+from mmengine.hooks import EMAHook
 from torch import nn
 
 from rexdet.errors import UserError
@@ -20,14 +15,12 @@ from rexdet.files import write_text_atomically
 from rexdet.mmdet import amp  # noqa: F401 - registers what a plan may name
 from rexdet.mmdet.checkpoint import STATE
 from rexdet.mmdet.data import Batch, TrainingLoader, TrainingSet
-from rexdet.mmdet.files import ATOMIC
-from rexdet.mmdet.loops import VALIDATION_LOOP
 from rexdet.mmdet.plan import Plan
 from rexdet.mmdet.replay import losses_again, plain_batch
-from rexdet.mmdet.runner import RexDetRunner
 from rexdet.mmdet.schedule import restore_schedules
+from rexdet.mmdet.training_runner import TrainingRunner, plain_hub, plain_schedules
 from rexdet.nets.resnet import stride_place
-from rexdet.processes import gather, is_main, rank, share, world_size
+from rexdet.processes import is_main, rank, share, world_size
 from rexdet.runs.run import Run
 from rexdet.runs.state import ResumableSampler, capture_random_state, restore_random_state, seed_everything
 from rexdet.runs.timing import TimeShares
@@ -40,8 +33,6 @@ from rexdet.session.say import say
 from rexdet.session.scores import Scores
 from rexdet.session.steps import StepLog
 
-# mmengine's own hooks call what mmengine is going to remove.
-_NO_NEWS = ("FileClient", "HardDiskBackend")
 # What our metric is called in MMDetection's own: so that `save_best="coco/bbox_mAP"` of a config finds it.
 _ALIASES = {"AP": "mAP", "AP50": "mAP_50", "AP75": "mAP_75", "APs": "mAP_s", "APm": "mAP_m", "APl": "mAP_l"}
 
@@ -198,7 +189,9 @@ class Training:
             known = {key: value for key, value in group.items() if value is not None}
             numbers |= {f"coco/{kind}_{_ALIASES[key]}": known[key] for key in _ALIASES if key in known}
             numbers |= {f"coco/{kind}_{key}": value for key, value in known.items()}
-        return numbers
+        # Hooks decide by them in every process (which checkpoint is the best), and must decide alike.
+        shared: dict[str, float] = share(numbers)
+        return shared
 
     def make_up_evaluation(self) -> None:
         """Score a checkpoint whose evaluation the run did not live to see."""
@@ -283,7 +276,7 @@ class Training:
             # This file is opened elsewhere too, where no object is allowed: histories are for a log's smoothing only.
             checkpoint["message_hub"] = plain_hub(checkpoint["message_hub"])
             if "param_schedulers" in checkpoint:
-                checkpoint["param_schedulers"] = _plain_schedules(checkpoint["param_schedulers"])
+                checkpoint["param_schedulers"] = plain_schedules(checkpoint["param_schedulers"])
         checkpoint["rexdet"] = identity
         checkpoint[STATE] = {
             "sampler": self.sampler.state_dict(),
@@ -336,125 +329,3 @@ class Training:
             self.notes.append(
                 f"written by {len(state['random'])} processes and resumed by {world_size()}: not bit-identical"
             )
-
-
-def plain_hub(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of a message hub without histories and other objects."""
-    info = OrderedDict((key, value) for key, value in state["runtime_info"].items() if _is_plain(value))
-    kept = {key: value for key, value in state["resumed_keys"].items() if key in info}
-    return {"log_scalars": OrderedDict(), "runtime_info": info, "resumed_keys": OrderedDict(kept)}
-
-
-def _plain_schedules(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The states of schedules with counters of milestones as dicts, which do the same."""
-    return [
-        {key: dict(value) if isinstance(value, dict) else value for key, value in state.items()} for state in states
-    ]
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) in (int, float, str, bool, type(None)):
-        return True
-    if type(value) in (list, tuple):
-        return all(_is_plain(part) for part in value)
-    return type(value) is dict and all(_is_plain(part) for pair in value.items() for part in pair)
-
-
-class _StateHook(Hook):
-    """Completes mmengine's checkpoints, after every other hook has put its own into them."""
-
-    priority = "LOWEST"
-
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        runner.training.add_state(checkpoint, *runner.being_saved)
-
-
-def _is_console(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
-
-
-class TrainingRunner(RexDetRunner):
-    """mmengine's runner for a model that is built already, with checkpoints that are whole and complete."""
-
-    training: Training
-    _consoles: list[tuple[logging.Handler, int]]
-    being_saved: tuple[list[dict[str, Any]], str]
-
-    @classmethod
-    def of(cls, training: Training, cfg: Config, val_loader: Any) -> TrainingRunner:
-        """A runner for a training, as `cfg` says. val_loader: None where nothing is scored."""
-        scored = val_loader is not None
-        runner = cls(
-            model=training.detector,
-            work_dir=str(training.run.folder),
-            train_dataloader=training.loader,
-            val_dataloader=val_loader,
-            train_cfg=dict(cfg.train_cfg),
-            val_cfg={"type": VALIDATION_LOOP} if scored else None,
-            val_evaluator=[] if scored else None,
-            optim_wrapper=cfg.optim_wrapper,
-            param_scheduler=cfg.get("param_scheduler"),
-            auto_scale_lr=cfg.get("auto_scale_lr"),
-            default_hooks=cfg.get("default_hooks"),
-            custom_hooks=cfg.get("custom_hooks"),
-            launcher="pytorch" if world_size() > 1 else "none",
-            env_cfg=cfg.get("env_cfg", {}),
-            log_processor=cfg.get("log_processor"),
-            log_level=cfg.get("log_level", "INFO"),
-            visualizer=cfg.get("visualizer"),
-            default_scope=cfg.get("default_scope", "mmdet"),
-            randomness={"seed": training.seed},
-            # mmengine keeps loggers and histories by this name: each run has its own.
-            experiment_name=f"{training.plan.name}_{secrets.token_hex(4)}",
-            cfg=cfg,
-        )
-        runner.training = training
-        runner.register_hook(_StateHook())
-        runner.speak()
-        return runner
-
-    def build_logger(self, *arguments: Any, **keywords: Any) -> Any:
-        """mmengine's logger. What it says of surroundings, config and hooks goes to its file alone."""
-        logger = super().build_logger(*arguments, **keywords)
-        self._consoles = [(handler, handler.level) for handler in logger.handlers if _is_console(handler)]
-        for handler, _ in self._consoles:
-            handler.setLevel(logging.ERROR)
-            handler.addFilter(lambda record: not any(word in record.getMessage() for word in _NO_NEWS))
-        return logger
-
-    def speak(self) -> None:
-        """Let the logger speak on the console as the config says, from here on."""
-        for handler, level in self._consoles:
-            handler.setLevel(level)
-
-    def _init_model_weights(self) -> None:
-        """Nothing: the weights are loaded before a runner is made."""
-
-    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
-        """As in mmengine; several processes may share a CPU, too."""
-        if not self.distributed or next(model.parameters()).is_cuda:
-            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
-            return wrapped
-        return MMDistributedDataParallel(
-            module=model,
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=self.cfg.get("find_unused_parameters", False),
-        )
-
-    def load_or_resume(self) -> None:
-        """Take over the run's state where it goes on; the optimiser and its schedules are there by now."""
-        self.training.guard(self.optim_wrapper)
-        if self.training.content is not None:
-            self.training.restore()
-        self._has_loaded = True
-
-    def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **keywords: Any) -> None:
-        """As in mmengine, whole or not at all, and with everything that going on to the bit needs.
-
-        Every process calls it, the main one writes.
-        """
-        self.being_saved = (gather(capture_random_state()), filename)
-        if not keywords.get("backend_args") and "://" not in out_dir:
-            keywords["backend_args"] = {"backend": ATOMIC}
-        super().save_checkpoint(out_dir, filename, *arguments, **keywords)

@@ -116,12 +116,13 @@ def classes_of(content: Mapping[str, Any] | None) -> tuple[list[str], list[int]]
 
 
 def newest_checkpoint(
-    folder: Path, *, key: str = "model", pattern: str = "model_*.pth"
+    folder: Path, *, key: str = "model", pattern: str = "model_*.pth", state: str = "optimizer"
 ) -> tuple[Path | None, list[str]]:
     """The checkpoint to go on from, and what had to be passed over to find it, a line each.
 
     It is the one that `last_checkpoint` names. Where that one is damaged or gone, the newest whole one before it.
-    Parts of files that a kill left behind are removed. pattern: of the files' names, the final one's left out.
+    Parts of files that a kill left behind are removed.
+    pattern: of the files' names, the final one's left out. state: a key that files of weights alone do not have.
     """
     for leftover in folder.glob(".*.partial"):
         leftover.unlink(missing_ok=True)
@@ -138,9 +139,10 @@ def newest_checkpoint(
         except UserError as error:
             passed.append(str(error))
             continue
-        if is_own(content):
+        if is_own(content) and state in content:
             return path, passed
-        passed.append(f"{path}: not a checkpoint of a run of this package")
+        what = "weights alone" if is_own(content) else "not a checkpoint of a run of this package"
+        passed.append(f"{path}: {what}")
     return None, passed
 
 

@@ -342,7 +342,11 @@ def test_weights_start_a_new_run_at_step_one_and_heads_follow_the_classes(
     content["categories"].append({"id": 99, "name": "another"})
     more_classes = tmp_path / "train.json"
     more_classes.write_text(json.dumps(content))
-    words = arguments(tmp_path / "run", "--weights", str(whole / "model_final.pth"), "--amp", "bf16", options=SHORT)
+    # torch 2.11's bfloat16 gradient of a 3x3 convolution over a 1x1 map reads memory that nobody wrote (CPU): above 64
+    # pixels the last level of the pyramid is made from a larger map.
+    larger = "train_dataloader.dataset.pipeline.2.scale=[(128,128),(160,160)]"
+    words = ["--weights", str(whole / "model_final.pth"), "--amp", "bf16"]
+    words = arguments(tmp_path / "run", *words, options=(*SHORT, larger))
     words[words.index("--train-annotations") + 1] = str(more_classes)
     assert train(words) == 0
     printed = capsys.readouterr().out
@@ -404,7 +408,8 @@ def test_predict_draws_and_names_what_it_finds(
 
 def test_two_processes_see_what_one_sees_and_score_the_same(whole: Path, arguments: Arguments, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    options = (*SHORT, "train_dataloader.batch_size=1")
+    # The best checkpoint is chosen in every process, by the same numbers.
+    options = (*SHORT, "train_dataloader.batch_size=1", "default_hooks.checkpoint.save_best=coco/bbox_mAP")
     command = [*launcher, "-m", "rexdet.cli", "train_det", *arguments(tmp_path / "two", options=options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
@@ -413,6 +418,7 @@ def test_two_processes_see_what_one_sees_and_score_the_same(whole: Path, argumen
     for one, left, right in zip(steps(whole)[:5], first, second, strict=True):
         assert one["lr"] == left["lr"] == right["lr"]
         assert sorted(one["image_ids"]) == sorted(left["image_ids"] + right["image_ids"])
+    assert list((tmp_path / "two").glob("best_coco_bbox_mAP_*.pth"))
     record: RunRecord = read_record(tmp_path / "two")
     assert record.recipe is not None
     assert (record.recipe.world_size, record.recipe.effective_batch) == (2, 2)
