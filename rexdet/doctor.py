@@ -233,6 +233,8 @@ def mend(library: Library, error: str) -> str:
             )
             return f"{pip} {distribution}"
     if library.module == "mmdet":
+        if "mmcv" in error and "_ext" in error:
+            return mmdet_packages.without_compiled(_python(), in_checkout=_in_checkout())
         return library.install
     if _in_checkout():
         # Nothing better is known than to build the environment anew: half a minute with the packages cached.

@@ -67,6 +67,12 @@ def install_command(python: str, *, in_checkout: bool) -> str:
     return _fresh(pip, in_checkout=in_checkout, again=bool(version_of("mmdet")))
 
 
+def without_compiled(python: str, *, in_checkout: bool) -> str:
+    """The command that puts mmcv-lite in the place of a compiled mmcv that does not load (built for another torch)."""
+    pip = f"{python} -m pip"
+    return f"{pip} uninstall --yes mmcv && {_fresh(pip, in_checkout=in_checkout, again=True)}"
+
+
 def _fresh(pip: str, *, in_checkout: bool, again: bool) -> str:
     if not in_checkout:
         return f"{pip} install {_quoted(OFFICIAL_PINS)}"

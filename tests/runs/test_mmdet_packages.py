@@ -118,3 +118,12 @@ def test_a_crowded_folder_is_a_warning_even_where_the_import_works(install: Inst
     assert line.state == "warning"
     assert line.says.startswith("mmdet 3.3.0 and onedl-mmdetection 3.5.1 share the folder mmdet")
     assert "uninstall" in line.mend
+
+
+def test_a_compiled_mmcv_that_does_not_load_gives_way(install: Install) -> None:
+    install({"mmdet": "3.3.0", "mmcv": "2.1.0", "mmengine": "0.10.7"}, compiled=True)
+    (library,) = (library for library in doctor.known_libraries() if library.module == "mmdet")
+    error = "ImportError: site-packages/mmcv/_ext.cpython-311-x86_64-linux-gnu.so: undefined symbol: _ZN3c10"
+    (line,) = doctor.describe(library, {"error": error, "absent": False})
+    assert "pip uninstall --yes mmcv && " in line.mend
+    assert line.mend.endswith("make_environment.py mmdet")
