@@ -272,10 +272,10 @@ def open_dataset(
     if name == "folder":
         return _open_folder(data_root, kfold, fold, progress)
     facts = dataset_facts(name)
-    root = cache_folder("datasets") if data_root is None else Path(data_root)
+    root = cache_folder("datasets") if data_root is None else Path(data_root).expanduser()
     place = _place(facts, root)
     if place is None and (download if download is not None else data_root is None):
-        download_all(facts, root, progress=progress)
+        download_all(facts, root, lambda: _place(facts, root) is not None)
         place = _place(facts, root)
     if place is None:
         raise _not_there(facts, root)
@@ -285,7 +285,7 @@ def open_dataset(
 def _open_folder(data_root: str | Path | None, kfold: int | None, fold: int, progress: bool) -> Dataset:
     if data_root is None:
         raise UserError("folder needs a folder", "--data-root", "give one with train/ and test/, each a folder a class")
-    root = Path(data_root)
+    root = Path(data_root).expanduser()
     if not root.is_dir():
         raise UserError("no such folder", str(root), "give --data-root a folder of images")
     layout = own_folder(root) if kfold is None else folded_folder(kfold, fold)

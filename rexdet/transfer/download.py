@@ -8,8 +8,10 @@ import tarfile
 import tempfile
 import urllib.error
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
 from torchvision.datasets.utils import download_url
 
 from rexdet.errors import UserError
@@ -18,8 +20,10 @@ from rexdet.transfer.layouts.entries import check_md5
 from rexdet.weights.cache import is_offline
 
 
-def download_all(facts: DatasetFacts, root: Path, *, progress: bool = False) -> None:
+def download_all(facts: DatasetFacts, root: Path, is_there: Callable[[], bool]) -> None:
     """Fetch and unpack everything of a set below `root`. Archives are removed once they are unpacked.
+
+    is_there: whether the set is there now. Several processes fetch it once: the others wait, and look again.
 
     Raises UserError that says which files to put where: its source is gone, no network, a wrong checksum, no room.
     """
@@ -27,20 +31,23 @@ def download_all(facts: DatasetFacts, root: Path, *, progress: bool = False) -> 
         raise UserError(f"{facts.title} can no longer be fetched from its publishers", "", _by_hand(facts, root))
     if is_offline():
         raise UserError(f"{facts.title} is not there, and REXDET_OFFLINE is set", "", _by_hand(facts, root))
-    for remote in facts.downloads:
-        folder = root / remote.into
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _fetch(remote, folder)
-            if not remote.url.endswith(".mat"):
-                _unpack(folder / _name(remote), folder)
-                (folder / _name(remote)).unlink()
-        except UserError as error:
-            raise UserError(f"{facts.title}: {error.what}", error.where, _by_hand(facts, root)) from error
-        except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{facts.title} cannot be unpacked ({error})", str(folder), _by_hand(facts, root)
-            ) from error
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{facts.name.replace(':', '-')}.lock"):
+            for remote in () if is_there() else facts.downloads:
+                _fetch_and_unpack(remote, root / remote.into)
+    except UserError as error:
+        raise UserError(f"{facts.title}: {error.what}", error.where, _by_hand(facts, root)) from error
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise UserError(f"{facts.title} cannot be unpacked ({error})", str(root), _by_hand(facts, root)) from error
+
+
+def _fetch_and_unpack(remote: Download, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _fetch(remote, folder)
+    if not remote.url.endswith(".mat"):
+        _unpack(folder / _name(remote), folder)
+        (folder / _name(remote)).unlink()
 
 
 def _name(remote: Download) -> str:

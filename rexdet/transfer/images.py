@@ -223,7 +223,10 @@ def list_classes(folder: str | Path) -> list[str]:
     root = Path(folder)
     if not root.is_dir():
         raise UserError("no such folder of images", str(folder), "give a folder with train/ and test/ in it")
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot be listed ({error.strerror or error})", str(folder)) from error
     if not classes:
         raise UserError("holds no folder a class", str(folder), "put the images of each class into a folder of its own")
     return classes

@@ -164,6 +164,21 @@ def test_images_that_are_in_train_and_test_are_counted(own: Path, caplog: pytest
     assert test.notes == ("test: 2 of 30 images are training images too, byte by byte",)
 
 
+def test_images_that_are_in_train_and_val_are_counted(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(own / "train" / "red", own / "val" / "red")
+    open_dataset("folder", own)
+    assert "20 images are in train and in val" in caplog.text
+
+
+def test_an_image_of_absurd_size_is_left_out(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (90, 90)).save(own / "train" / "red" / "huge.png")
+    # Pillow refuses what has more than twice these pixels; a real file of that size would take seconds to write.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    data = open_dataset("folder", own)
+    assert len(data.train) == 60
+    assert "huge.png (cannot be read as an image (Image size (8100 pixels) exceeds" in data.notes[0]
+
+
 def test_a_class_without_test_images_is_told(own: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(own / "test" / "green")
     assert open_dataset("folder", own).test.open().notes == ("test: 1 of 3 classes have no images",)

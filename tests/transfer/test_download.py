@@ -70,8 +70,8 @@ def test_archives_are_unpacked_and_removed(source: Source, tmp_path: Path) -> No
     tar(source / "set.tgz", {"jpg/a.jpg": b"a", "jpg/b.jpg": b"b"})
     (source / "labels.mat").write_bytes(b"labels")
     root = tmp_path / "root"
-    download_all(source.facts("set.tgz", "labels.mat", into="flowers-102"), root)
-    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    download_all(source.facts("set.tgz", "labels.mat", into="flowers-102"), root, lambda: False)
+    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("[!.]*") if path.is_file()}
     assert found == {
         "flowers-102/jpg/a.jpg": b"a",
         "flowers-102/jpg/b.jpg": b"b",
@@ -84,7 +84,7 @@ def test_an_archive_in_an_archive_is_unpacked_too(source: Source, tmp_path: Path
     with zipfile.ZipFile(source / "caltech-101.zip", "w") as archive:
         archive.writestr("caltech-101/101_ObjectCategories.tar.gz", inner)
     root = tmp_path / "root"
-    download_all(source.facts("caltech-101.zip", into="caltech101"), root)
+    download_all(source.facts("caltech-101.zip", into="caltech101"), root, lambda: False)
     places = DATASETS["caltech101"].layout.places(root)
     assert any((place / "101_ObjectCategories" / "accordion" / "image_0001.jpg").is_file() for place in places)
 
@@ -94,15 +94,15 @@ def test_another_file_than_the_official_one_is_refused(source: Source, tmp_path:
     facts = source.facts("set.tgz")
     tar(source / "set.tgz", {"jpg/a.jpg": b"b"})
     with pytest.raises(UserError, match=r"Oxford 102 Flowers: .*; put jpg/ of 102flowers.tgz") as caught:
-        download_all(facts, tmp_path / "root")
+        download_all(facts, tmp_path / "root", lambda: False)
     assert "\n" not in str(caught.value)
-    assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
+    assert not list((tmp_path / "root").rglob("[!.]*"))
 
 
 def test_a_member_that_leads_out_of_the_folder_is_refused(source: Source, tmp_path: Path) -> None:
     tar(source / "set.tgz", {"jpg/a.jpg": b"a", "../../evil": b"x"})
     with pytest.raises(UserError, match="cannot be unpacked"):
-        download_all(source.facts("set.tgz"), tmp_path / "root" / "deep")
+        download_all(source.facts("set.tgz"), tmp_path / "root" / "deep", lambda: False)
     assert not list(tmp_path.rglob("evil"))
     assert not list((tmp_path / "root" / "deep").rglob("*.jpg"))
 
@@ -112,7 +112,20 @@ def test_a_source_that_does_not_answer_is_told(source: Source, tmp_path: Path) -
     facts = source.facts("set.tgz")
     (source / "set.tgz").unlink()
     with pytest.raises(UserError, match=r"cannot be fetched .*; put jpg/ of 102flowers\.tgz.*--dataset embedded now"):
-        download_all(facts, tmp_path / "root")
+        download_all(facts, tmp_path / "root", lambda: False)
+
+
+def test_what_another_process_has_fetched_is_not_fetched_again(source: Source, tmp_path: Path) -> None:
+    tar(source / "set.tgz", {"jpg/a.jpg": b"a"})
+    download_all(source.facts("set.tgz"), tmp_path / "root", lambda: True)
+    assert not (tmp_path / "root" / "jpg").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(source: Source, tmp_path: Path) -> None:
+    tar(source / "set.tgz", {"jpg/a.jpg": b"a"})
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot be unpacked .*; put jpg/ of 102flowers\.tgz"):
+        download_all(source.facts("set.tgz"), tmp_path / "file" / "root", lambda: False)
 
 
 def test_checksums_are_those_that_torchvision_knows() -> None:
