@@ -1,4 +1,7 @@
-"""Whole runs of tools/train_det.py with detectron2, on a generated data set of a few small pictures."""
+"""Whole runs of tools/train_det.py with detectron2, on a generated data set of a few small pictures.
+
+What every engine answers alike is tested in tests/engines.
+"""
 
 from __future__ import annotations
 
@@ -345,17 +348,6 @@ def test_two_processes_see_what_one_sees_and_score_the_same(arguments: Arguments
     assert read_record(tmp_path / "score-one").metrics == read_record(tmp_path / "score-two").metrics
 
 
-def test_a_detector_that_lacks_a_tensor_is_refused_by_its_name(
-    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train(arguments("run", "SOLVER.MAX_ITER", "1")) == 0
-    content = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
-    del content["model"]["backbone.bottom_up.stem.conv.weight"]
-    torch.save(content, tmp_path / "cut.pth")
-    assert train(arguments("again", "--eval-only", "--weights", str(tmp_path / "cut.pth"))) == 2
-    assert "stem.conv.weight" in capsys.readouterr().err
-
-
 def test_a_state_that_nobody_knows_is_not_resumed_without(
     arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -369,30 +361,3 @@ def test_a_state_that_nobody_knows_is_not_resumed_without(
     error = capsys.readouterr().err
     assert "model_ema" in error
     assert len(error.strip().splitlines()) == 1
-
-
-def test_a_file_that_holds_a_class_is_refused_by_its_name(
-    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import argparse
-
-    torch.save({"model": {"a": torch.zeros(1)}, "args": argparse.Namespace(lr=1)}, tmp_path / "file.pth")
-    assert train(arguments("run", "--weights", str(tmp_path / "file.pth"))) == 2
-    assert "argparse.Namespace" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_unreadable_validation_picture_marks_the_numbers_partial(
-    arguments: Arguments, tmp_path: Path, pictures: EmbeddedPaths
-) -> None:
-    import shutil
-
-    folder = tmp_path / "val"
-    shutil.copytree(pictures.val_images, folder)
-    victim = sorted(folder.iterdir())[0]
-    victim.write_bytes(victim.read_bytes()[:300])
-    words = [str(folder) if word == str(pictures.val_images) else word for word in arguments("run")]
-    assert train([*words, "SOLVER.MAX_ITER", "1"]) == 0
-    record = read_record(tmp_path / "run")
-    assert len(record.partial) == 1
-    assert victim.name in record.partial[0]
