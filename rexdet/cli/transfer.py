@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     run.add_argument("--device", default="", metavar="D", help="cpu or cuda (default: cuda where there is one)")
     run.add_argument("--workers", type=int, metavar="N", help="threads that make batches ahead")
+    run.add_argument("--dry-run", action="store_true", help="measure a few steps, print what the run would cost")
     run.add_argument("--tensorboard", action="store_true", help="keep curves in the run folder")
     run.add_argument("--json", action="store_true", help="print JSON")
 
@@ -71,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rexdet.transfer.start import choose_start
 
     protocol = _protocol(arguments)
+    if arguments.seeds is None:
+        arguments.seeds = getattr(protocol, "draws", 1)
     if arguments.seeds < 1 or arguments.seed < 0:
         raise UserError(
             f"--seed {arguments.seed} --seeds {arguments.seeds}", fix="give a seed from 0, and 1 run or more"
@@ -82,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     if device not in ("cpu", "cuda"):
         raise UserError(f"--device {device}", fix="give cpu or cuda")
     with process_group(device) as own:
+        if arguments.dry_run:
+            return _dry_run(arguments, start, protocol, str(own))
         cells = []
         for fold in range(arguments.kfold) if arguments.kfold else [None]:
             dataset = _dataset(arguments, fold)
@@ -167,6 +172,16 @@ def _settings(
     )
     check_output(settings)
     return settings
+
+
+def _dry_run(arguments: argparse.Namespace, start: Start, protocol: AnyProtocol, device: str) -> int:
+    from dataclasses import asdict
+
+    from rexdet.transfer.cost import measure_cost
+
+    cost = measure_cost(_dataset(arguments, 0), start, protocol, seeds=arguments.seeds, device=device)
+    print(json.dumps(asdict(cost)) if arguments.json else cost)
+    return 0
 
 
 def _finish(dataset: Dataset, start: Start, protocol: AnyProtocol, settings: Settings) -> Finished:

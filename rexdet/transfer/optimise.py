@@ -50,10 +50,13 @@ def _schedule(protocol: Protocol, optimiser: torch.optim.Optimizer, steps: int, 
     return SequentialLR(optimiser, [rising, after], milestones=[warm_up]) if warm_up else after
 
 
-def make_optimiser(protocol: Protocol, network: nn.Module) -> torch.optim.SGD:
-    """SGD over every parameter that learns."""
+def make_optimiser(protocol: Protocol, network: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over every parameter that learns."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if protocol.optimizer == "adamw":
+        return torch.optim.AdamW(learning, lr=protocol.learning_rate, weight_decay=protocol.weight_decay)
     return torch.optim.SGD(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        learning,
         lr=protocol.learning_rate,
         momentum=protocol.momentum,
         nesterov=protocol.nesterov,
@@ -105,6 +108,7 @@ def check_network(protocol: Protocol, network: nn.Module) -> None:
 def recipe(protocol: Protocol, steps: int) -> Recipe:
     """The protocol as a run's record tells of it."""
     nesterov = " Nesterov" if protocol.nesterov else ""
+    optimiser = f"SGD{nesterov}, momentum {protocol.momentum:g}" if protocol.optimizer == "sgd" else "AdamW"
     schedule: str = protocol.schedule.kind
     if schedule == "step":
         falls = ", ".join(str(round(share * steps)) for share in protocol.schedule.at)
@@ -115,7 +119,7 @@ def recipe(protocol: Protocol, steps: int) -> Recipe:
         per_process_batch=protocol.batch_size // world_size(),
         accumulation=1,
         world_size=world_size(),
-        optimizer=f"SGD{nesterov}, momentum {protocol.momentum:g}, weight decay {protocol.weight_decay:g}",
+        optimizer=f"{optimiser}, weight decay {protocol.weight_decay:g}",
         base_lr=protocol.learning_rate,
         warm_up=f"linear, {warm_up} steps" if warm_up else None,
         schedule=schedule,

@@ -163,11 +163,11 @@ class Protocol(_Common):
     """How a classifier is trained. Exactly one of `epochs` and `steps` is given.
 
     from_scratch: the network begins with random weights. learning_rate: after the warm-up, whose share of all steps is
-    `warm_up`. weight_decay: on every parameter. grid: what is tried on validation before; None: nothing is.
-    bn_momentum: PyTorch's; None for the network's own, "10/s" for min(10 / steps of an epoch, 0.1). ema: decay of the
-    averaged weights, None to keep none; they are what is evaluated then. drop_path: rate of the network's last block,
-    given when it is built. freeze: "none", "norms" (statistics stay, weights learn), "1" to "5" (so many stages, as
-    detectron2 counts: 1 is the stem) or "backbone" (all but the classifier). amp: mixed precision.
+    `warm_up`. momentum, nesterov: of sgd. weight_decay: on every parameter. grid: what is tried on validation before;
+    None: nothing is. bn_momentum: PyTorch's; None for the network's own, "10/s" for min(10 / steps of an epoch, 0.1).
+    ema: decay of the averaged weights, None to keep none; they are what is evaluated then. drop_path: rate of the
+    network's last block, given when it is built. freeze: "none", "norms" (statistics stay, weights learn), "1" to "5"
+    (so many stages, as detectron2 counts: 1 is the stem) or "backbone" (all but the classifier). amp: mixed precision.
     """
 
     kind: Literal["fine_tune"] = "fine_tune"
@@ -176,6 +176,7 @@ class Protocol(_Common):
     steps: Count | None = None
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0.0)]
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0

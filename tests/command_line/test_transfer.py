@@ -1,0 +1,152 @@
+"""transfer/run.py: a table from one command, and one line for whatever was typed wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from rexdet.cli import execute
+from rexdet.runs import read_record
+from rexdet.zoo import create_model
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REXDET_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """train/ and test/ of three noisy colours, 12 pixels."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for name, colour in (("blue", (60, 60, 180)), ("green", (60, 180, 60)), ("red", (180, 60, 60))):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.clip(random.normal(colour, 60, size=(12, 12, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{index}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint of resnet8b_cifar with random numbers in it."""
+    path = tmp_path / "weights.safetensors"
+    save_file({key: value.contiguous() for key, value in create_model("resnet8b_cifar").state_dict().items()}, path)
+    return path
+
+
+TINY = ["--image-size", "12", "--steps", "4", "--batch-size", "8"]
+
+
+def words(folder: Path, *more: str) -> list[str]:
+    return ["--dataset", "folder", "--data-root", str(folder), *TINY, *more]
+
+
+def test_weights_are_fine_tuned_with_every_switch(folder: Path, weights: Path, tmp_path: Path, capsys) -> None:
+    command = words(
+        folder, "--network", "resnet8b_cifar", "--weights", str(weights), "--pixels", "half", "--protocol",
+        "fine_tune_quick", "--lr", "0.01", "--weight-decay", "0.0001", "--label-smoothing", "0.1", "--ema", "0.9",
+        "--mixup", "0.2", "--freeze", "norms", "--amp", "bf16", "--no-channels-last", "--tensorboard", "--seeds", "2",
+        "--workers", "2", "--output", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert execute("transfer", command) == 0
+    text = capsys.readouterr().out
+    assert "| ours" in text
+    assert "95% interval (Student's t) over 2 runs" in text
+    assert "the initial weights of the classifier, the order of the images and their augmentation" in text
+    record = read_record(tmp_path / "run")
+    assert record.recipe is not None
+    assert (record.recipe.amp, record.recipe.ema, record.recipe.base_lr) == ("bf16", 0.9, 0.01)
+    assert record.network is not None
+    assert record.network.sha256 is not None
+    assert record.network.pixels_known_by == "user"
+    assert record.files["tensorboard"] == "tensorboard"
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert read_record(tmp_path / "run" / "seed1").status == "done"
+    assert "label_smoothing: 0.1" in (record.config or "")
+    # Another start without --resume would hide what is there; with it nothing is computed again.
+    assert execute("transfer", command) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+    before = (tmp_path / "run" / "record.json").read_bytes()
+    assert execute("transfer", [*command, "--resume"]) == 0
+    assert (tmp_path / "run" / "record.json").read_bytes() == before
+    assert capsys.readouterr().out.count("| ours") == 1
+
+
+def test_one_run_prints_no_interval_and_json_is_json(folder: Path, tmp_path: Path, capsys) -> None:
+    command = words(folder, "--network", "resnet8b_cifar", "--protocol", "cifar", "--output", str(tmp_path / "run"))
+    assert execute("transfer", [*command, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["runs"], row["interval"], row["deviation"]) == (1, None, None)
+    assert row["weights"] is None
+    assert row["mean"] == row["scores"][0] == read_record(tmp_path / "run").metrics["test"]["top1"]
+    assert "±" not in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_folds_are_a_run_each(folder: Path, tmp_path: Path, capsys) -> None:
+    command = ["--dataset", "folder", "--data-root", str(folder / "train"), "--kfold", "2", *TINY]
+    command += ["--network", "resnet8b_cifar", "--protocol", "cifar", "--output", str(tmp_path / "run")]
+    assert execute("transfer", command) == 0
+    assert "on each of 2 folds" in capsys.readouterr().out
+    records = [read_record(tmp_path / "run" / f"fold{fold}") for fold in range(2)]
+    assert all(record.data.val is not None and record.data.val.images == 18 for record in records)
+    assert records[0].data.val != records[1].data.val
+
+
+def test_the_default_network_that_cannot_be_fetched_is_one_line(folder: Path, capsys) -> None:
+    assert execute("transfer", ["--dataset", "folder", "--data-root", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: rexnet_1.0@nav_in1k")
+    assert error.count("\n") == 1
+    assert "put it at" in error
+    assert "--dataset embedded, which shows the harness at work now" in error
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--network", "resnet8b_cifar"], "resnet8b_cifar alone has no weights; give name@tag"),
+        (["--network", "rexnet_1.0@nav_in1k", "--from-scratch"], "names weights, and --from-scratch begins with"),
+        (["--network", "rexnet_1.0@nav_in1k", "--protocol", "cifar"], "protocol cifar begins with random ones"),
+        (["--network", "rexnet_1.0@nav_in1k", "--weights", "x.pth"], "names its weights already"),
+        (["--weights", "x.pth", "--from-scratch"], "--weights x.pth names weights"),
+        (["--from-scratch", "--pixels", "half"], "--pixels tells of weights"),
+        (["--from-scratch", "--network", "rexnet"], "rexnet"),
+        (["--from-scratch", "--protocol", "finetune"], "there is no protocol 'finetune'; there are fine_tune"),
+        (["--from-scratch", "--seeds", "0"], "--seeds 0"),
+        (["--from-scratch", "--lr", "-1"], "learning_rate"),
+        (["--from-scratch", "--freeze", "head"], "freeze"),
+        (["--from-scratch", "--device", "tpu"], "--device tpu"),
+        (["--from-scratch", "--protocol", "knn", "--ema", "0.5"], "ema"),
+        (["--from-scratch", "--protocol", "knn", "--tap", "res6"], "tap"),
+        (["--from-scratch", "--kfold", "1"], "1 folds are none"),
+    ],
+)  # fmt: skip
+def test_what_was_typed_wrong_is_one_line(folder: Path, capsys, more: list[str], told: str) -> None:
+    network = [] if "--network" in more or "--weights" in more else ["--network", "resnet8b_cifar"]
+    assert execute("transfer", ["--dataset", "folder", "--data-root", str(folder), *network, *more]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_another_networks_checkpoint_is_one_line(folder: Path, weights: Path, capsys) -> None:
+    command = words(folder, "--network", "resnet20_cifar", "--weights", str(weights))
+    assert execute("transfer", command) == 2
+    error = capsys.readouterr().err
+    assert "weights.safetensors" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_of_weights_tells_its_network(folder: Path, weights: Path, tmp_path: Path, capsys) -> None:
+    command = words(folder, "--weights", str(weights), "--lr", "0.01", "--weight-decay", "0")
+    assert execute("transfer", [*command, "--output", str(tmp_path / "run")]) == 0
+    assert "resnet8b_cifar, weights" in capsys.readouterr().out

@@ -1,0 +1,170 @@
+"""A suite: the matrix of a plan, one cell after the other or through a scheduler, failures told, nothing done twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rexdet.cli import execute
+from rexdet.runs import RunRecord
+from rexdet.studies import suite
+from rexdet.studies.suite import Cell, plan_cells, read_plan
+
+NETWORKS = ["resnet8b_cifar", "resnet20b_cifar"]
+
+
+def write(folder: Path, **values: object) -> Path:
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump({"output": str(folder / "suite"), "networks": NETWORKS, **values}))
+    return path
+
+
+def tiny(data: Path, folder: Path) -> dict[str, object]:
+    """A transfer entry of three steps on a folder."""
+    recipe = {
+        "name": "tiny", "source": "ours", "from_scratch": True, "image_size": 16, "steps": 3, "batch_size": 8,
+        "learning_rate": 0.05, "schedule": {"kind": "cosine"},
+    }  # fmt: skip
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    return {"dataset": "folder", "data_root": str(data), "protocol": str(folder / "tiny.yaml")}
+
+
+def test_the_matrix_is_seed_by_seed_and_a_search_is_one_cell(tmp_path: Path) -> None:
+    plan = read_plan(
+        write(
+            tmp_path,
+            networks=["rexnet_1.0@nav_in1k", {"name": "resnet50", "weights": "r50.pth", "pixels": "imagenet"}],
+            seeds=2,
+            transfer=[
+                {"dataset": "pets", "protocol": "fine_tune_short"},
+                {"dataset": "pets", "protocol": "from_scratch_short", "arguments": ["--epochs", "2"]},
+            ],
+            detection=[{"config": "retinanet_rexnet", "arguments": ["--data-root", "coco"]}],
+        )
+    )
+    cells = plan_cells(plan)
+    assert [(cell.kind, cell.network, cell.task, cell.seeds) for cell in cells if cell.network.startswith("rex")] == [
+        ("transfer", "rexnet_1.0@nav_in1k", "pets fine_tune_short", (0, 1)),
+        ("transfer", "rexnet_1.0", "pets from_scratch_short", (0,)),
+        ("detection", "rexnet_1.0@nav_in1k", "retinanet_rexnet", (0,)),
+        ("transfer", "rexnet_1.0", "pets from_scratch_short", (1,)),
+        ("detection", "rexnet_1.0@nav_in1k", "retinanet_rexnet", (1,)),
+    ]
+    own = [" ".join(cell.words) for cell in cells if cell.network == "resnet50"]
+    assert (
+        "transfer --dataset pets --protocol fine_tune_short --network resnet50 --weights r50.pth --pixels imagenet"
+        in own[0]
+    )
+    assert own[0].endswith("--seed 0 --seeds 2")
+    # Random weights have no file, whatever the plan gives the network elsewhere.
+    assert "--weights" not in own[1]
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert cells[0].folders(Path("out"))[1] == Path("out") / "cells" / cells[0].name / "seed1"
+
+
+def test_torchrun_cells_are_torchrun_commands(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, torchrun=2, transfer=[{"dataset": "pets", "protocol": "knn"}]))
+    command = suite.command_of(plan_cells(plan)[0], plan)
+    assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    assert command[6:9] == ["-m", "rexdet.cli", "transfer"]
+    assert "--resume" in command
+
+
+@pytest.mark.parametrize("scheduler", [None, {"cluster": "local", "parameters": {"timeout_min": 5}}])
+def test_a_suite_runs_carries_on_after_a_failure_and_computes_nothing_twice(
+    colours: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, scheduler: dict | None
+) -> None:
+    if scheduler is not None:
+        pytest.importorskip("submitit", reason="submitit is not installed")
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path / "cache"))
+    entry = tiny(colours, tmp_path)
+    plan = write(
+        tmp_path,
+        networks=["resnet8b_cifar"],
+        transfer=[{**entry, "arguments": ["--batch-size", "1"]}, entry],
+        scheduler=scheduler,
+    )
+    assert execute("run_suite", [str(plan), "--no-hours"]) == 1
+    told = capsys.readouterr().out
+    assert told.index("not measured") < told.index("| ours")
+    assert "2 cells, 0 done" in told
+    assert "failed: resnet8b_cifar | folder tiny | seed 0: " in told
+    assert "batch_size" in told
+    assert told.count("| ours") == 1
+    (record,) = (tmp_path / "suite" / "cells").glob("*/record.json")
+    before = record.read_bytes()
+    assert execute("run_suite", [str(plan), "--no-hours"]) == 1
+    assert "2 cells, 1 done" in capsys.readouterr().out
+    assert record.read_bytes() == before
+    assert "| ours" in (tmp_path / "suite" / "table.md").read_text()
+
+
+def test_the_hours_come_from_measured_steps(
+    colours: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path / "cache"))
+    plan = write(tmp_path, networks=["resnet8b_cifar"], seeds=2, transfer=[tiny(colours, tmp_path)])
+    asked: list[Cell] = []
+
+    def measured(cell: Cell) -> float:
+        asked.append(cell)
+        return 1.5
+
+    monkeypatch.setattr(suite, "measure_hours", measured)
+    assert execute("run_suite", [str(plan), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "2 cells, 0 done; 3.00 hours for the rest" in told
+    # Cells that differ in their seed alone cost the same.
+    assert len(asked) == 1
+    assert not (tmp_path / "suite").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("REXDET_CACHE", str(tmp_path / "cache"))
+    hours = suite.measure_hours(asked[0])
+    assert isinstance(hours, float)
+    assert 0 < hours < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"), [("training  3 h 06 min for 5 steps", 3.1), ("x\ntraining         12 min 36 s for", 0.21)]
+)
+def test_a_detectors_dry_run_tells_hours(text: str, hours: float) -> None:
+    assert suite._detection_hours(text) == pytest.approx(hours)
+    assert suite._detection_hours("nothing") == "its dry run tells no duration"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"transfer": []}, "plans nothing"),
+        ({"transfer": [{"dataset": "pets"}]}, "transfer.0.protocol"),
+        ({"seeds": 0, "transfer": [{"dataset": "pets", "protocol": "knn"}]}, "seeds"),
+        ({"sheduler": {}, "transfer": [{"dataset": "pets", "protocol": "knn"}]}, "sheduler"),
+        ({"networks": [], "transfer": [{"dataset": "pets", "protocol": "knn"}]}, "networks"),
+        ({"transfer": [{"dataset": "pets", "protocol": "knm"}]}, "there is no protocol 'knm'"),
+        ({"transfer": [{"dataset": "petz", "protocol": "knn"}]}, "there is no data set 'petz'"),
+    ],
+)
+def test_a_wrong_plan_is_one_line(tmp_path: Path, capsys, change: dict, told: str) -> None:
+    assert execute("run_suite", [str(write(tmp_path, **change))]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_runs_of_one_task_and_checkpoint_are_one_row() -> None:
+    from rexdet.report.suite import suite_table
+
+    def record(top1: float) -> RunRecord:
+        return RunRecord(kind="transfer", name="x", metrics={"test": {"top1": top1, "mean_per_class": 0.0}})
+
+    cells = [Cell("transfer", "resnet50", "pets knn", (seed,), (str(seed),)) for seed in range(3)]
+    detector = Cell("detection", "resnet50", "retinanet", (0,), ())
+    box = RunRecord(kind="detection", name="y", metrics={"other": {}})
+    records = {cell: [record(0.5 + index / 100)] for index, cell in enumerate(cells)} | {detector: [box]}
+    text = suite_table(records, {"pets": "top1"})
+    ours = [line for line in text.splitlines() if line.startswith("| ours")]
+    assert len(ours) == 1
+    assert "51.00 ± 2.48" in ours[0]
+    assert "| resnet50" in text.splitlines()[-3]
