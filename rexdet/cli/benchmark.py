@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
-HELP = "time backbone, detector or evaluation beside others: ratios of one run"
+HELP = "time backbone, detector (mmdet: MMDetection's) or evaluation beside others; engines: train in both, compare AP"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `tools/benchmark.py`."""
-    parser.add_argument("what", choices=("backbone", "detector", "evaluation"))
+    parser.add_argument("what", choices=("backbone", "detector", "mmdet", "engines", "evaluation"))
     parser.add_argument("--network", default="rexnet_1.0", metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="alternations (default 15; evaluation 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=0, metavar="N", help="alternations (default 15; evaluation 3), engines: seeds (1)"
+    )
     parser.add_argument("--quick", action="store_true", help="backbone: float32 and no torch.compile")
+    parser.add_argument("--steps", type=int, default=600, metavar="N", help="engines: training steps (default 600)")
+    parser.add_argument(
+        "--output", default="output/engines", metavar="D", help="engines: folder of the runs (default output/engines)"
+    )
     parser.add_argument("--json", action="store_true")
 
 
@@ -42,6 +49,14 @@ def _measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
         from rexdet.bench import detector
 
         return detector.run(arguments.network, rounds=arguments.rounds or 15)
+    if arguments.what == "engines":
+        from rexdet.bench import engine_runs
+
+        return engine_runs.run(Path(arguments.output), seeds=arguments.rounds or 1, steps=arguments.steps)
+    if arguments.what == "mmdet":
+        from rexdet.bench import mmdet_detector
+
+        return mmdet_detector.run(arguments.network, rounds=arguments.rounds or 15)
     from rexdet.bench import evaluation
 
     return evaluation.run(rounds=arguments.rounds or 3)
