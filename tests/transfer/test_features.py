@@ -183,7 +183,7 @@ def test_an_image_that_cannot_be_read_is_named(
 
     from rexdet.transfer.images import StoredImage
 
-    files = (*listing.files[:-1], StoredImage("broken.png", broken))
+    files = (*listing.files[:-1], StoredImage("broken.png", str(broken)))
     with pytest.raises(UserError, match=r"broken\.png"):
         extractor(checkpoint).extract(replace(listing, files=files))
 
