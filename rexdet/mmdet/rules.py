@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
+from mmengine.logging import MMLogger
 
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
@@ -160,8 +161,13 @@ def batch_size(node: Mapping[str, Any]) -> int:
 
 @contextmanager
 def unsaid(*names: str) -> Iterator[None]:
-    """Inside, these loggers' warnings about a config are held back: the same config is read again, aloud."""
-    loggers = [logging.getLogger(name) for name in names]
+    """Inside, these loggers say nothing but errors; "mmengine" stands for mmengine's own, whichever is in use.
+
+    A config is read twice, the second time aloud; and mmengine lists every tensor that it initialises.
+    """
+    loggers: list[logging.Logger] = [logging.getLogger(name) for name in names if name != "mmengine"]
+    if "mmengine" in names:
+        loggers.append(MMLogger.get_current_instance())
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -98,22 +98,16 @@ class TrainingRunner(RexDetRunner):
         )
         runner.training = training
         runner.register_hook(_StateHook())
-        runner.speak()
         return runner
 
     def build_logger(self, *arguments: Any, **keywords: Any) -> Any:
-        """mmengine's logger. What it says of surroundings, config and hooks goes to its file alone."""
+        """mmengine's logger. What it says before training (surroundings, config, hooks) goes to its file alone."""
         logger = super().build_logger(*arguments, **keywords)
         self._consoles = [(handler, handler.level) for handler in logger.handlers if _is_console(handler)]
         for handler, _ in self._consoles:
             handler.setLevel(logging.ERROR)
             handler.addFilter(lambda record: not any(word in record.getMessage() for word in _NO_NEWS))
         return logger
-
-    def speak(self) -> None:
-        """Let the logger speak on the console as the config says, from here on."""
-        for handler, level in self._consoles:
-            handler.setLevel(level)
 
     def _init_model_weights(self) -> None:
         """Nothing: the weights are loaded before a runner is made."""
@@ -136,6 +130,8 @@ class TrainingRunner(RexDetRunner):
         if self.training.content is not None:
             self.training.restore()
         self._has_loaded = True
+        for handler, level in self._consoles:
+            handler.setLevel(level)
 
     def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **keywords: Any) -> None:
         """As in mmengine, whole or not at all, and with everything that going on to the bit needs.

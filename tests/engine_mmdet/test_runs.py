@@ -21,6 +21,7 @@ import torch
 import rexdet
 from rexdet.cli import execute
 from rexdet.coco.generate import EmbeddedPaths, generate_embedded
+from rexdet.mmdet.train import Training
 from rexdet.runs.record import RunRecord, read_record
 
 CONFIG = """\
@@ -235,13 +236,34 @@ def test_a_finished_run_is_never_overwritten(
 # -- resuming -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("last", ["iter_3.pth", "iter_6.pth"])
-def test_resuming_within_an_epoch_ends_at_the_same_bits(
-    whole: Path, arguments: Arguments, tmp_path: Path, last: str
+def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_bit(
+    whole: Path, arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Training.step
+
+    def stop_in_the_fifth(self: Training, loop: Any, index: int, batches: Any) -> None:
+        if loop.iter == 4:
+            raise KeyboardInterrupt
+        step(self, loop, index, batches)
+
+    folder = tmp_path / "whole"
+    monkeypatch.setattr(Training, "step", stop_in_the_fifth)
+    assert train(arguments(folder)) == 130
+    assert read_record(folder).status == "killed"
+    assert [line["step"] for line in steps(folder)] == [1, 2, 3, 4]
+    monkeypatch.undo()
+    assert train(arguments(folder, "--resume")) == 0
+    assert_same(folder / "model_final.pth", whole / "model_final.pth")
+    assert steps(folder) == steps(whole)
+    assert [entry.iteration for entry in read_record(folder).evaluations] == [5]
+
+
+def test_a_run_that_was_killed_within_its_second_epoch_goes_on_to_the_bit(
+    whole: Path, arguments: Arguments, tmp_path: Path
 ) -> None:
     folder = tmp_path / "whole"
     shutil.copytree(whole, folder)
-    cut_off(folder, last)
+    cut_off(folder, "iter_6.pth")
     (folder / ".iter_9.pth.x.partial").write_bytes(b"half of a checkpoint")
     assert train(arguments(folder, "--resume")) == 0
     assert_same(folder / "model_final.pth", whole / "model_final.pth")
