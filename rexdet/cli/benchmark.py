@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=int, default=0, metavar="N", help="alternations (default 15; evaluation 3), engines: seeds (1)"
     )
-    parser.add_argument("--quick", action="store_true", help="backbone: float32 and no torch.compile")
+    parser.add_argument(
+        "--quick", action="store_true", help="backbone: float32 and no torch.compile; transfer: small sizes"
+    )
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="engines: training steps (default 600)")
     parser.add_argument(
         "--output", default="output/engines", metavar="D", help="engines: folder of the runs (default output/engines)"
@@ -57,6 +59,10 @@ def _measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
         from rexdet.bench import mmdet_detector
 
         return mmdet_detector.run(arguments.network, rounds=arguments.rounds or 15)
+    if arguments.what == "transfer":
+        from rexdet.bench import transfer
+
+        return transfer.run(arguments.network, rounds=arguments.rounds or 3, quick=arguments.quick)
     from rexdet.bench import evaluation
 
     return evaluation.run(rounds=arguments.rounds or 3)

@@ -1,0 +1,247 @@
+"""The transfer harness beside what it is measured by: a probe's path, the extraction of features, fine-tuning.
+
+Every figure is a ratio of two medians that were measured in turn in one run.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from rexdet.bench.alternate import alternate
+from rexdet.errors import UserError
+from rexdet.transfer.augment import Normaliser
+from rexdet.transfer.features import Extractor
+from rexdet.transfer.finetune import train
+from rexdet.transfer.framing import frame
+from rexdet.transfer.images import ArrayImage, ImageSet, Listing
+from rexdet.transfer.optimise import make_optimiser
+from rexdet.transfer.probe import PENALTIES
+from rexdet.transfer.protocols import Protocol
+from rexdet.transfer.softmax_regression import SoftmaxRegression
+from rexdet.transfer.taps import feature_function, tapped_network
+from rexdet.zoo import create_model
+
+# Oxford 102 Flowers, train and val together, and the width of ReXNet's and EfficientNet's last layer but one.
+IMAGES, DIMENSIONS, CLASSES = 2040, 1280, 102
+_SIDE = 224
+
+
+def run(network: str = "rexnet_1.0", *, rounds: int = 3, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows: what, the other's seconds, our seconds, how many times faster ours is, and what else is to be known.
+
+    quick: a small path and few images, to see that it works. Raises UserError where scikit-learn is missing.
+    """
+    return [
+        *solver_rows(rounds, quick),
+        extraction_row(network, rounds, 64 if quick else 512),
+        *(tuning_row(network, rounds, size, 4 if quick else 12) for size in ((64,) if quick else (128, 224))),
+    ]
+
+
+def flowers_sized(images: int, dimensions: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Features (N, D) float32 like pooled activations, and labels (N,): not negative, correlated, unequal in size.
+
+    The deviations along their principal axes fall as those of a trained network do: 40 factors have most of it.
+    """
+    fixed = np.random.default_rng(0)
+    sizes = np.arange(1, 513) ** -0.75
+    means = fixed.normal(size=(classes, 512))
+    mixing = fixed.normal(size=(512, dimensions))
+    random = np.random.default_rng(seed + 1)
+    labels = np.arange(images) % classes
+    factors = (means[labels] + 1.6 * random.normal(size=(images, 512))) * sizes
+    x = np.maximum(0.3 * factors @ mixing - 0.3, 0.0) + 0.02 * np.abs(random.normal(size=(images, dimensions)))
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels)
+
+
+def solver_rows(rounds: int, quick: bool) -> list[dict[str, Any]]:
+    """The path of 45 penalties on features as they are, ours and scikit-learn's, both the strongest first."""
+    images, dimensions, classes = (120, 24, 4) if quick else (IMAGES, DIMENSIONS, CLASSES)
+    x, y = flowers_sized(images, dimensions, classes, seed=0)
+    held, truth = flowers_sized(images, dimensions, classes, seed=1)
+    found: dict[str, list[tuple[float, float]]] = {}
+
+    def ours() -> None:
+        problem = SoftmaxRegression(x, y, classes, scale=1.0)
+        rotated = problem.rotate(held)
+        found["ours"] = [
+            (solution.loss, _share(problem.logits(solution, rotated), truth)) for solution in problem.path(PENALTIES)
+        ]
+
+    def theirs() -> None:
+        found["scikit-learn"] = _peer_path(x, y, held, truth)
+
+    seconds = alternate({"scikit-learn": theirs, "ours": ours}, rounds, "45 penalties")
+    losses, shares = (
+        np.array([[row[place] for row in found[who]] for who in ("scikit-learn", "ours")]) for place in (0, 1)
+    )
+    over = losses[1] / losses[0] - 1.0
+    # Where scikit-learn has stopped early, its accuracy is another probe's.
+    both = np.abs(over) < 1e-4
+    apart = float(np.abs(shares[0] - shares[1])[both].max()) if both.any() else math.nan
+    what = f"path of {len(PENALTIES)} penalties, {images} x {dimensions}, {classes} classes"
+    note = (
+        f"our loss over theirs: {over.max():+.1e} at most, {over.min():+.1e} at least; accuracy "
+        f"{100 * apart:.2f} points apart at most where both converged ({int(both.sum())} of {len(over)})"
+    )
+    return [_row(what, "scikit-learn", seconds["scikit-learn"], seconds["ours"], note)]
+
+
+def _peer_path(x: Tensor, y: Tensor, held: Tensor, truth: Tensor) -> list[tuple[float, float]]:
+    """Loss in float64, and share of the held-out images classified right, at each penalty, the strongest first."""
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError:
+        raise UserError("scikit-learn is not installed", fix="pip install scikit-learn") from None
+    model = LogisticRegression(max_iter=1000, warm_start=True)
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It says that it stopped early; the losses show by how much.
+        for penalty in reversed(PENALTIES):
+            model.C = 1.0 / penalty
+            model.fit(x.numpy(), y.numpy())
+            weights, intercepts = (torch.from_numpy(np.array(part)) for part in (model.coef_, model.intercept_))
+            losses = F.cross_entropy((x @ weights.t().float() + intercepts.float()).double(), y, reduction="sum")
+            loss = float(losses + 0.5 * penalty * weights.double().square().sum())
+            found.append((loss, _share(held @ weights.t().float() + intercepts.float(), truth)))
+    return found
+
+
+def _share(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) == labels).double().mean())
+
+
+def extraction_row(network: str, rounds: int, count: int) -> dict[str, Any]:
+    """Features of pictures on the disk beside the bare forward pass and the bare decoding, one after the other."""
+    listing = _pictures(count)
+    extractor = Extractor(network)
+    size = extractor.framing.crop
+    function = feature_function(
+        tapped_network(network, None, "penultimate"), size, device=torch.device("cpu"), images=count
+    )
+    normalise = Normaliser(extractor.pixels)
+    ready = torch.stack([frame(file.pixels(), extractor.framing) for file in listing.files])
+
+    def forward() -> None:
+        for batch in ready.split(extractor.batch_size):
+            function(normalise(batch))
+
+    def decoding() -> None:
+        for file in listing.files:
+            frame(file.pixels(), extractor.framing)
+
+    # Both are given the same callable: what is measured is all that lies around it.
+    extractor._function = lambda images: function  # type: ignore[method-assign]
+    seconds = alternate(
+        {"forward": forward, "decoding": decoding, "extraction": lambda: extractor.extract(listing)}, rounds, "features"
+    )
+    bare = seconds["forward"] + seconds["decoding"]
+    rate = count / seconds["extraction"]
+    return _row(
+        f"features of {count} pictures, {network}, {size} px",
+        "forward + decode",
+        bare,
+        seconds["extraction"],
+        f"{rate:.0f} images/s; decoding is {100 * seconds['decoding'] / bare:.0f}% of the bare time",
+    )
+
+
+def _pictures(count: int) -> Listing:
+    """JPEG pictures of 256 x 256, in memory: the disk is not what is measured."""
+    from io import BytesIO
+
+    from rexdet.transfer.images import ImageFile, decode
+
+    class Encoded(ImageFile):
+        def __init__(self, name: str, data: bytes) -> None:
+            self.name, self.data = name, data
+
+        @property
+        def where(self) -> str:
+            return self.name
+
+        def read(self) -> bytes:
+            return self.data
+
+        def pixels(self) -> Image.Image:
+            return decode(self.data, self.name)
+
+    random = np.random.default_rng(0)
+    files = []
+    for index in range(count):
+        coarse = Image.fromarray(random.integers(0, 255, (16, 16, 3), dtype=np.uint8))
+        stream = BytesIO()
+        coarse.resize((340, 256), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+        files.append(Encoded(f"{index:04}.jpg", stream.getvalue()))
+    labels = torch.zeros(count, dtype=torch.int64)
+    return Listing("benchmark", "train", tuple(files), labels, ("all",), tuple(map(str, range(count))))
+
+
+def tuning_row(network: str, rounds: int, size: int, steps: int) -> dict[str, Any]:
+    """Steps of the trainer beside bare forward, backward and optimiser steps on tensors of the same shape."""
+    batch, classes = 8, 10
+    protocol = Protocol.model_validate(
+        {
+            "name": "benchmark",
+            "image_size": size,
+            "steps": steps,
+            "batch_size": batch,
+            "learning_rate": 1e-3,
+            "schedule": {"kind": "cosine"},
+            "augmentation": {"flip": True, "pad": 4},
+        }
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (4 * batch, size, size, 3), dtype=np.uint8)
+    files = tuple(ArrayImage(f"{row}", pixels, row) for row in range(len(pixels)))
+    labels = torch.arange(len(pixels)) % classes
+    names = tuple(map(str, range(classes)))
+    images = ImageSet.of(Listing("benchmark", "train", files, labels, names, tuple(map(str, range(len(pixels))))), size)
+    tuned, bare = create_model(network, classes), create_model(network, classes)
+    step = _bare_steps(bare, protocol, steps, size, classes)
+    seconds = alternate(
+        {"bare": step, "trainer": lambda: train(tuned, images, protocol, seed=0)}, rounds, f"fine-tuning at {size} px"
+    )
+    rate = steps * batch / seconds["trainer"]
+    return _row(
+        f"fine-tuning {network}, {size} px, batch {batch}",
+        "forward-backward",
+        seconds["bare"],
+        seconds["trainer"],
+        f"{rate:.1f} images/s",
+    )
+
+
+def _bare_steps(network: nn.Module, protocol: Protocol, steps: int, size: int, classes: int) -> Callable[[], None]:
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    x = torch.randn(protocol.batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(protocol.batch_size) % classes
+
+    def run_steps() -> None:
+        optimiser = make_optimiser(protocol, network)
+        for _ in range(steps):
+            loss = F.cross_entropy(network(x), labels)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+
+    return run_steps
+
+
+def _row(what: str, peer: str, theirs: float, ours: float, note: str = "") -> dict[str, Any]:
+    return {
+        "what": what,
+        "beside": peer,
+        "its s": round(theirs, 2),
+        "ours s": round(ours, 2),
+        "ratio": round(theirs / ours, 2),
+        "note": note,
+    }
