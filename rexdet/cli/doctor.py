@@ -14,13 +14,28 @@ HELP = "what this machine has, what it lacks, and the command that mends each ga
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Exit status: 0 when a detector can be trained through detectron2 here, 2 when not."
+    parser.add_argument(
+        "--engines",
+        action="store_true",
+        help="instead: what detectron2 and MMDetection make of the same picture files, and the AP it costs",
+    )
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.engines:
+        return _compare_engines(as_json=arguments.json)
     diagnosis = examine()
     print(json.dumps(diagnosis.as_json(), indent=2) if arguments.json else as_text(diagnosis))
     return 0 if diagnosis.healthy else 2
+
+
+def _compare_engines(*, as_json: bool) -> int:
+    from rexdet.bench.engines.report import compare_engines
+
+    report = compare_engines()
+    print(json.dumps(report.as_json(), indent=2) if as_json else report.as_text())
+    return 0
 
 
 def as_text(diagnosis: Diagnosis) -> str:
