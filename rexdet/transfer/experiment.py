@@ -84,6 +84,7 @@ def fine_tune(dataset: Dataset, start: Start, protocol: Protocol, settings: Sett
     """
     trainer = _Trainer(dataset, start, protocol, settings)
     everything = dataset.train_and_val()
+    trainer.events += look_first(start, everything, trainer.framing, settings)
     choice = trainer.search() if protocol.grid is not None else None
     final = choice.protocol if choice is not None else protocol
     if choice is not None:
@@ -114,6 +115,15 @@ def fine_tune(dataset: Dataset, start: Start, protocol: Protocol, settings: Sett
         repeated=f"the final run: {begins}, the order of the images and their augmentation",
         fixed=f"the split and the images.{searched}",
     )
+
+
+def look_first(start: Start, listing: Listing, framing: Framing, settings: Settings) -> list[tuple[str, str]]:
+    """Say how the checkpoint looks on training images; returns it as events of a record, what is suspicious apart."""
+    found = start.look(listing, framing) if is_main() else None
+    if found is None:
+        return []
+    settings.say(found.line)
+    return [("sanity", found.line), *(("suspicious_weights", suspicion) for suspicion in found.suspicions)]
 
 
 def finished_before(folder: Path, config: str) -> RunRecord | None:
@@ -153,6 +163,7 @@ class _Trainer:
         self.dataset, self.start, self.protocol, self.settings = dataset, start, protocol, settings
         size = protocol.size(start.pixels)
         self.framing: Framing = framing_of(start.pixels, protocol.framing, size, protocol.interpolation)
+        self.events = [("framing", f"test images: {self.framing}"), *(("data", note) for note in dataset.notes)]
         # The seal opens once, for however many seeds.
         self.test: Callable[[], FramedImages] = lru_cache(maxsize=1)(self._open_test)
 
@@ -204,7 +215,7 @@ class _Trainer:
             config=config,
             pixels=self.start.pixels,
             device=self.settings.device,
-            events=(("framing", f"test images: {self.framing}"), *(("data", note) for note in self.dataset.notes)),
+            events=tuple(self.events),
             watch=self.settings.watch,
             workers=self.settings.workers,
             title=f"seed {seed}",

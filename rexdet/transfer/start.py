@@ -6,17 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.runs import Network
+from rexdet.transfer.augment import Normaliser
+from rexdet.transfer.framing import Framing, frame
+from rexdet.transfer.images import Listing
 from rexdet.transfer.protocols import AnyProtocol
+from rexdet.transfer.sanity import Sanity, check_before_run
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo.names import parse
 from rexdet.zoo.open import create_model, open_checkpoint
 
 DEFAULT_NETWORK = "rexnet_1.0@nav_in1k"
+FEWEST_IMAGES = 16
+_LOOKED_AT = 64
 _EMBEDDED = "or --dataset embedded, which shows the harness at work now"
 
 
@@ -47,6 +54,19 @@ class Start:
         if self.checkpoint is None:
             return f"{self.network}, random weights"
         return f"{self.network}, weights {self.checkpoint.source} (SHA-256 {self.checkpoint.origin_sha256[:12]})"
+
+    def look(self, listing: Listing, framing: Framing, seed: int = 0) -> Sanity | None:
+        """How the checkpoint answers images of the training split, before anything is trained; None for random weights.
+
+        A file that "loads correctly" may still hold untrained norms or stages. Raises UserError for an image that
+        cannot be read.
+        """
+        if self.checkpoint is None or len(listing) < FEWEST_IMAGES:
+            return None
+        kept = torch.randperm(len(listing), generator=torch.Generator().manual_seed(seed))[:_LOOKED_AT].tolist()
+        images = torch.stack([frame(listing.files[place].pixels(), framing) for place in kept])
+        has_head = self.checkpoint.shape.head is not None
+        return check_before_run(self.build(None), Normaliser(self.pixels)(images), has_own_head=has_head)
 
     def recorded(self) -> Network:
         """The network and its checkpoint as a run's record tells of them."""
