@@ -98,7 +98,8 @@ def test_the_console_command_has_the_verbs_of_tools(repository: Path, installed:
     done = run_there(installed, tmp_path, str(command), "--help")
     assert done.returncode == 0, done.stderr
     listed = {line.split()[0].replace("-", "_") for line in done.stdout.splitlines() if line.startswith("  ")}
-    assert listed == {path.stem for path in (repository / "tools").glob("*.py")}
+    # transfer/run.py is the one verb whose script lies elsewhere.
+    assert listed == {path.stem for path in (repository / "tools").glob("*.py")} | {"transfer"}
     done = run_there(installed, tmp_path, str(command), "train-det", "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: rexdet train-det")
