@@ -174,6 +174,7 @@ class Training:
 
     def evaluate(self) -> dict[str, float]:
         """Score the model; random numbers stay as they are. Returns the numbers for hooks, on every process."""
+        self.align()
         before = capture_random_state()
         last = self.ended or self.runner.iter >= self.runner.max_iters
         with self.shares.measure("evaluation", whole=True):
@@ -192,6 +193,19 @@ class Training:
         # Hooks decide by them in every process (which checkpoint is the best), and must decide alike.
         shared: dict[str, float] = share(numbers)
         return shared
+
+    def align(self) -> None:
+        """Let every process have the main one's statistics: each has moved its own, and the main one's are saved.
+
+        So several processes score what is saved, and a resumed run goes on with what an unbroken one has.
+        """
+        if world_size() == 1:
+            return
+        ema = self._ema()
+        models = [self.detector] if ema is None else [self.detector, ema.ema_model]
+        for model in models:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def make_up_evaluation(self) -> None:
         """Score a checkpoint whose evaluation the run did not live to see."""

@@ -138,6 +138,7 @@ class TrainingRunner(RexDetRunner):
 
         Every process calls it, the main one writes.
         """
+        self.training.align()
         self.being_saved = (gather(capture_random_state()), filename)
         if not keywords.get("backend_args") and "://" not in out_dir:
             keywords["backend_args"] = {"backend": ATOMIC}
