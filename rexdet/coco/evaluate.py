@@ -19,15 +19,8 @@ from rexdet.coco.accumulate import DETECTION_LIMITS, Curves, accumulate
 from rexdet.coco.annotations import CocoDataset
 from rexdet.coco.detections import Detections, read_detections
 from rexdet.coco.ground_truth import GroundTruth, read_ground_truth
-from rexdet.coco.matching import (
-    AREA_RANGES,
-    GroupedDetections,
-    Matches,
-    group_detections,
-    match,
-    outside_ranges,
-)
-from rexdet.coco.overlap import box_overlaps, mask_areas, mask_overlaps
+from rexdet.coco.matched import match_once
+from rexdet.coco.matching import AREA_RANGES, GroupedDetections, Matches
 from rexdet.errors import UserError
 
 # Key -> (precision or recall, row of the IoU threshold or None for their mean, area range, detection limit).
@@ -154,43 +147,25 @@ def evaluate(
 
     Raises UserError for ids that the annotation file does not list, non-finite numbers, and missing masks.
     """
-    if iou_type not in ("bbox", "segm"):
-        raise UserError(f"iou type {iou_type!r} is neither bbox nor segm")
     truth = read_ground_truth(dataset)
     where = ""
     if not isinstance(detections, Detections):
         where = str(detections)
         detections = read_detections(detections)
-    detections.check_numbers(where)
-    detections.check_ids(truth, where)
-    if iou_type == "segm" and len(detections) and detections.masks is None:
-        raise UserError("these detections have no masks", where, "evaluate boxes (bbox)")
-
-    # Both id lists are ascending, and known to hold every id.
-    image = np.searchsorted(truth.image_ids, detections.image_ids).astype(np.int64)
-    category = np.searchsorted(truth.category_ids, detections.category_ids).astype(np.int64)
-    grouped = group_detections(image, category, detections.scores, len(truth.image_ids))
-    outside = outside_ranges(_detection_areas(detections, iou_type)[grouped.rows])
-    ignored = outside_ranges(truth.areas) | truth.crowd[:, None]
-    matches = match(
-        grouped,
-        truth.annotation_category * len(truth.image_ids) + truth.annotation_image,
-        truth.crowd,
-        ignored,
-        lambda rows, annotations: _overlaps(detections, truth, iou_type, rows, annotations),
-    )
-    positives = _count_positives(truth.annotation_category, ignored, len(truth.categories))
-    curves = accumulate(grouped, category[grouped.rows], detections.scores[grouped.rows], outside, matches, positives)
+    matched = match_once(truth, detections, iou_type, where)
+    grouped = matched.grouped
+    positives = _count_positives(truth.annotation_category, matched.ignored, len(truth.categories))
+    curves = accumulate(grouped, matched.category, matched.scores, matched.outside, matched.matches, positives)
     return Evaluation(
         iou_type=iou_type,
         numbers=_numbers(curves),
-        per_class=_per_class(truth, curves, category, other_class_names),
-        counts=_counts(truth, detections, grouped) | _misfits(truth, detections, iou_type, image),
+        per_class=_per_class(truth, curves, detections, other_class_names),
+        counts=_counts(truth, detections, grouped) | _misfits(truth, detections, iou_type),
         unevaluated_image_ids=_listed_images(truth, unevaluated_image_ids),
         filled_in=dict(truth.filled_in),
         mendable=dict(truth.mendable),
         curves=curves,
-        _unmatched_scores=_unmatched_scores(detections.scores[grouped.rows], matches),
+        _unmatched_scores=_unmatched_scores(matched.scores, matched.matches),
     )
 
 
@@ -200,24 +175,6 @@ def _listed_images(truth: GroundTruth, image_ids: Iterable[int]) -> tuple[int, .
     if unknown:
         raise UserError(f"the annotation file lists no image {unknown[0]}", truth.source)
     return tuple(distinct)
-
-
-def _detection_areas(detections: Detections, iou_type: str) -> NDArray[np.float64]:
-    if iou_type == "bbox" or detections.masks is None:
-        return detections.boxes[:, 2] * detections.boxes[:, 3]
-    return mask_areas(detections.masks)
-
-
-def _overlaps(
-    detections: Detections,
-    truth: GroundTruth,
-    iou_type: str,
-    rows: NDArray[np.intp],
-    annotations: NDArray[np.intp],
-) -> NDArray[np.float64]:
-    if iou_type == "bbox":
-        return box_overlaps(detections.boxes[rows], truth.boxes[annotations], truth.crowd[annotations])
-    return mask_overlaps(detections.masks or [], truth.masks, truth.crowd, rows, annotations)
 
 
 def _count_positives(
@@ -248,11 +205,11 @@ def _numbers(curves: Curves) -> dict[str, float | None]:
 
 
 def _per_class(
-    truth: GroundTruth, curves: Curves, category: NDArray[np.int64], others: Iterable[str]
+    truth: GroundTruth, curves: Curves, detections: Detections, others: Iterable[str]
 ) -> tuple[ClassEvaluation, ...]:
     classes = len(truth.categories)
     crowds = np.bincount(truth.annotation_category[truth.crowd], minlength=classes)
-    detected = np.bincount(category, minlength=classes)
+    detected = np.bincount(np.searchsorted(truth.category_ids, detections.category_ids), minlength=classes)
     # A class has a whole curve or none, so that its means need no sifting.
     means = {key: _values(curves, key).mean(axis=_ALL_BUT_CLASSES[key]).tolist() for key in KEYS}
     listed = [
@@ -284,10 +241,11 @@ def _counts(truth: GroundTruth, detections: Detections, grouped: GroupedDetectio
     }
 
 
-def _misfits(truth: GroundTruth, detections: Detections, iou_type: str, image: NDArray[np.int64]) -> dict[str, int]:
+def _misfits(truth: GroundTruth, detections: Detections, iou_type: str) -> dict[str, int]:
     """How many detected masks have another size than their image, so that they match nothing."""
     if iou_type == "bbox" or not detections.masks:
         return {}
+    image = np.searchsorted(truth.image_ids, detections.image_ids)
     sizes, expected = np.array([mask["size"] for mask in detections.masks]), truth.image_sizes[image]
     return {"masks_of_another_size": int(((sizes != expected) & (expected > 0)).any(axis=1).sum())}
 

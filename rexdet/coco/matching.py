@@ -62,11 +62,13 @@ class Matches:
     position: (C,) ascending, the detections that overlap some annotation of their image and class by half or more
     (their place among the grouped ones); all others match nothing.
     right: bool (C, A, T), took an annotation that counts. ignored: bool (C, A, T), took an ignored one.
+    annotation: intp (C, T), the annotation that it took where all areas count, -1 for none.
     """
 
     position: NDArray[np.intp]
     right: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
+    annotation: NDArray[np.intp]
 
 
 def outside_ranges(areas: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -136,8 +138,12 @@ def match(
         keep = ~annotation_crowd[winning_annotation]
         taken[winning_annotation[keep], flat[keep] % taken.shape[1]] = True
     shape = (len(position), areas, thresholds)
+    first_area = best[:, :thresholds]  # "all"
     return Matches(
-        position, ((best >= pairs) & (best >= 0)).reshape(shape), ((best >= 0) & (best < pairs)).reshape(shape)
+        position,
+        ((best >= pairs) & (best >= 0)).reshape(shape),
+        ((best >= 0) & (best < pairs)).reshape(shape),
+        np.where(first_area >= 0, annotation[order[first_area % pairs]], -1) if pairs else first_area.astype(np.intp),
     )
 
 

@@ -1,0 +1,185 @@
+"""How sure an AP is: percentile intervals over resampled images, for one run and for the difference of two.
+
+The images of the validation set are taken as a sample of all images that could have been asked for; drawn anew with
+replacement, as often as there are images, they show how far AP would move with other images (Efron, 1979). What
+another seed of the training would change is not in these intervals: that takes several runs (`statistics`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from rexdet.coco.matched import Matched
+from rexdet.coco.resample import Resampler, draw_images, mean_over_classes
+from rexdet.report.statistics import CONFIDENCE, POWER
+
+RESAMPLES = 1000
+# Key -> (area range, rows of the IoU thresholds or None for all): the numbers that are intervals of.
+NUMBERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    "AP": ("all", None),
+    "AP50": ("all", (0,)),
+    "AP75": ("all", (5,)),
+    "APs": ("small", None),
+    "APm": ("medium", None),
+    "APl": ("large", None),
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its interval over resampled images; all 0 to 1 as AP is, None where there is no ground truth.
+
+    value: on the images themselves. low, high: percentiles of the resamples. deviation: of the resamples.
+    resamples: those in which the number exists; fewer than were drawn where a class or range is rare.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    deviation: float | None
+    resamples: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The second run's number minus the first's over the same resamples.
+
+    interval: of the difference. p_value: two-sided, from the share of resamples on the other side of 0.
+    smallest: the difference that so many images would have shown in 80% of all cases. images_needed: images that would
+    show the observed difference as often, if it is real. None: there is none, or no spread.
+    """
+
+    interval: Interval
+    p_value: float | None
+    smallest: float | None
+    images_needed: int | None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        low, high = self.interval.low, self.interval.high
+        return low is not None and high is not None and not low <= 0.0 <= high
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            **asdict(self.interval),
+            "p_value": self.p_value,
+            "shown": self.is_shown,
+            "smallest": self.smallest,
+            "images_needed": self.images_needed,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """AP of one run on the images and on R resamples of them.
+
+    values: key of NUMBERS -> number on the images, NaN without ground truth. drawn: key -> (R,) the same of resamples.
+    class_values: (K,) AP a class; class_drawn: (R, K). seed: of the draws; two runs are compared over the same ones.
+    """
+
+    images: int
+    seed: int
+    values: Mapping[str, float]
+    drawn: Mapping[str, NDArray[np.float64]]
+    class_values: NDArray[np.float64]
+    class_drawn: NDArray[np.float64]
+
+    def interval(self, key: str = "AP", confidence: float = CONFIDENCE) -> Interval:
+        """The interval of one number."""
+        return interval_of(self.values[key], self.drawn[key], confidence)
+
+    def class_interval(self, row: int, confidence: float = CONFIDENCE) -> Interval:
+        """The interval of a class's AP. row: of the ground truth's categories."""
+        return interval_of(float(self.class_values[row]), self.class_drawn[:, row], confidence)
+
+
+def bootstrap(matched: Matched, *, resamples: int = RESAMPLES, seed: int = 0) -> Bootstrap:
+    """Resample the images of a run. Matching is done; a resample only walks down the scores again."""
+    images = len(matched.truth.image_ids)
+    # Column 0 is the images themselves.
+    weights = np.concatenate([np.ones((images, 1), np.int64), draw_images(images, resamples, seed)], axis=1)
+    numbers: dict[str, NDArray[np.float64]] = {}
+    classes = np.zeros((0, 0))
+    for area in dict.fromkeys(area for area, _ in NUMBERS.values()):
+        values = Resampler(matched, area).average_precision(weights)
+        if area == "all":
+            classes = values.mean(axis=1)
+        for key, (wanted, thresholds) in NUMBERS.items():
+            if wanted == area:
+                numbers[key] = mean_over_classes(values, thresholds)
+    return Bootstrap(
+        images=images,
+        seed=seed,
+        values={key: float(found[0]) for key, found in numbers.items()},
+        drawn={key: found[1:] for key, found in numbers.items()},
+        class_values=classes[0],
+        class_drawn=classes[1:],
+    )
+
+
+def compare_bootstraps(one: Bootstrap, other: Bootstrap, key: str = "AP", confidence: float = CONFIDENCE) -> Difference:
+    """`other` minus `one`, paired: each resample holds the same images for both.
+
+    Raises ValueError where the two were not drawn alike.
+    """
+    _check_alike(one, other)
+    return difference_of(
+        other.values[key] - one.values[key], other.drawn[key] - one.drawn[key], one.images, confidence=confidence
+    )
+
+
+def compare_class(one: Bootstrap, other: Bootstrap, row: int, confidence: float = CONFIDENCE) -> Difference:
+    """The same for the AP of one class. row: of the ground truth's categories."""
+    _check_alike(one, other)
+    return difference_of(
+        float(other.class_values[row] - one.class_values[row]),
+        other.class_drawn[:, row] - one.class_drawn[:, row],
+        one.images,
+        confidence=confidence,
+    )
+
+
+def interval_of(value: float, drawn: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
+    """The percentile interval. value: of the sample itself; drawn: (R,) of the resamples, NaN where there is none."""
+    known = drawn[~np.isnan(drawn)]
+    if math.isnan(value) or len(known) < 2:
+        return Interval(None if math.isnan(value) else value, None, None, None, len(known))
+    low, high = np.quantile(known, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return Interval(value, float(low), float(high), float(known.std(ddof=1)), len(known))
+
+
+def difference_of(
+    value: float,
+    drawn: NDArray[np.float64],
+    images: int,
+    *,
+    confidence: float = CONFIDENCE,
+    power: float = POWER,
+) -> Difference:
+    """A difference with its interval, and what so many images could have shown. drawn: (R,) differences."""
+    interval = interval_of(value, drawn, confidence)
+    if interval.deviation is None:
+        return Difference(interval, None, None, None)
+    known = drawn[~np.isnan(drawn)]
+    # The sample itself counts as one more resample, so that no p is 0.
+    sides = [(np.count_nonzero(side) + 1) / (len(known) + 1) for side in (known <= 0, known >= 0)]
+    # Normal: a test at 1 - confidence shows a true difference of that many deviations with this probability.
+    factor = float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
+    smallest = factor * interval.deviation
+    # The deviation falls with the square root of the images.
+    needed = math.ceil(images * (smallest / value) ** 2) if value and smallest else None
+    return Difference(interval, min(1.0, 2 * min(sides)), smallest, needed)
+
+
+def _check_alike(one: Bootstrap, other: Bootstrap) -> None:
+    if (one.images, one.seed, one.class_drawn.shape) != (other.images, other.seed, other.class_drawn.shape):
+        raise ValueError("the two runs were resampled differently: other images, classes, seed or number of resamples")
