@@ -35,11 +35,17 @@ def run(arguments: argparse.Namespace) -> int:
     if output.exists() and any(output.iterdir()):
         raise UserError("is not empty", str(output), "name another --output")
     begun = time.monotonic()
-    if (status := _start(words, output / "whole").wait()) != 0:
+    process = _start(words, output / "whole")
+    while process.poll() is None and not list((output / "whole").rglob("record.json")):
+        time.sleep(0.05)
+    start_up = time.monotonic() - begun
+    if (status := process.wait()) != 0:
         raise UserError(f"the unbroken run ends with status {status}", fix="see what it printed")
     took = time.monotonic() - begun
-    print(f"unbroken: {took:.0f} s")
-    kills = _kill(words, output / "killed", arguments.kills, took, random.Random(arguments.seed))
+    print(f"unbroken: {took:.0f} s, {start_up:.0f} s of them before the first record")
+    # Together about as long as the whole takes, so that the kills are spread over it, now and then within a start.
+    longest = start_up + 2 * (took - start_up) / (arguments.kills + 2)
+    kills = _kill(words, output / "killed", arguments.kills, (start_up / 2, longest), random.Random(arguments.seed))
     if (status := _start(words, output / "killed").wait()) != 0:
         raise UserError(f"the last start ends with status {status}")
     whole, killed = (_results(output / name) for name in ("whole", "killed"))
@@ -51,12 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _kill(words: list[str], folder: Path, wanted: int, took: float, moments: random.Random) -> int:
-    """Start and kill the run `wanted` times; returns how often, fewer where it was done before."""
+def _kill(words: list[str], folder: Path, wanted: int, between: tuple[float, float], moments: random.Random) -> int:
+    """Start and kill the run `wanted` times, so many seconds after each start; returns how often it was killed.
+
+    Fewer where it was done before.
+    """
     for number in range(1, wanted + 1):
         process = _start(words, folder)
-        # Together about as long as the whole takes, so that the kills are spread over it, its start included.
-        wait = moments.uniform(0.0, 2 * took / (wanted + 2))
+        wait = moments.uniform(*between)
         try:
             status = process.wait(timeout=wait)
         except subprocess.TimeoutExpired:
