@@ -6,12 +6,13 @@ The same code runs with one process, where every function here is the identity.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as distributed
+from torch import nn
 
 from rexdet.errors import UserError
 
@@ -84,3 +85,16 @@ def mean(value: float, device: torch.device) -> float:
     tensor = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.all_reduce(tensor)
     return float(tensor) / world_size()
+
+
+def share_buffers(modules: Iterable[nn.Module]) -> None:
+    """Give every process the main one's buffers.
+
+    Each process moves its own norms' statistics while training, and the main one's are saved: so several processes
+    score what is saved, and a resumed run goes on with what an unbroken one has.
+    """
+    if world_size() == 1:
+        return
+    for module in modules:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, 0)

@@ -18,7 +18,7 @@ from rexdet.detectron2.resume import step_file
 from rexdet.detectron2.step import Stepper, losses_again, plain_batch
 from rexdet.errors import UserError
 from rexdet.nets.resnet import stride_place
-from rexdet.processes import gather, is_main, rank, world_size
+from rexdet.processes import gather, is_main, rank, share_buffers, world_size
 from rexdet.runs.run import Run
 from rexdet.runs.state import ResumableSampler, capture_random_state, restore_random_state
 from rexdet.runs.timing import TimeShares
@@ -192,14 +192,19 @@ class Training:
         plan, done = self.plan, self.steps_done
         last = done == plan.iterations
         if plan.evaluation_period > 0 and done % plan.evaluation_period == 0 and not last:
+            self._align()
             with self.shares.measure("evaluation", whole=True):
                 self.evaluate(self.scored_model, done)
             self.detector.train()
         if done % plan.checkpoint_period == 0 or last:
             self.save(step_file(done - 1))
 
+    def _align(self) -> None:
+        share_buffers([self.detector] if self.averaged is None else [self.detector, self.averaged])
+
     def save(self, name: str) -> None:
         """Write a checkpoint; every process calls it, the main one writes."""
+        self._align()
         states = gather(capture_random_state())
         if not is_main():
             return

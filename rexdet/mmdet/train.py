@@ -20,7 +20,7 @@ from rexdet.mmdet.replay import losses_again, plain_batch
 from rexdet.mmdet.schedule import restore_schedules
 from rexdet.mmdet.training_runner import TrainingRunner, plain_hub, plain_schedules
 from rexdet.nets.resnet import stride_place
-from rexdet.processes import is_main, rank, share, world_size
+from rexdet.processes import is_main, rank, share, share_buffers, world_size
 from rexdet.runs.run import Run
 from rexdet.runs.state import ResumableSampler, capture_random_state, restore_random_state, seed_everything
 from rexdet.runs.timing import TimeShares
@@ -199,13 +199,8 @@ class Training:
 
         So several processes score what is saved, and a resumed run goes on with what an unbroken one has.
         """
-        if world_size() == 1:
-            return
         ema = self._ema()
-        models = [self.detector] if ema is None else [self.detector, ema.ema_model]
-        for model in models:
-            for buffer in model.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        share_buffers([self.detector] if ema is None else [self.detector, ema.ema_model])
 
     def make_up_evaluation(self) -> None:
         """Score a checkpoint whose evaluation the run did not live to see."""

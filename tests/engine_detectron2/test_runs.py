@@ -346,6 +346,10 @@ def test_two_processes_see_what_one_sees_and_score_the_same(arguments: Arguments
     assert train(arguments("score-one", "--eval-only", "--weights", str(final))) == 0
     together(*arguments("score-two", "--eval-only", "--weights", str(final)))
     assert read_record(tmp_path / "score-one").metrics == read_record(tmp_path / "score-two").metrics
+    # Each process moves statistics of its own: what two of them score is what they save.
+    saved = str(tmp_path / "two" / "model_final.pth")
+    assert train(arguments("score-saved", "--eval-only", "--weights", saved)) == 0
+    assert read_record(tmp_path / "score-saved").metrics == read_record(tmp_path / "two").metrics
 
 
 def test_a_state_that_nobody_knows_is_not_resumed_without(
