@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rexdet.configs import get_config
 from rexdet.errors import UserError
 
 # Each engine's shipped config of the one recipe.
@@ -49,7 +50,16 @@ def run(output: Path, *, seeds: int = 1, steps: int = 600) -> list[dict[str, Any
 
 def command(engine: str, seed: int, steps: int, folder: Path) -> list[str]:
     """The words of `train_det` for a run; the same schedule in each engine's own keys."""
-    words = ["--config", CONFIGS[engine], "--engine", engine, "--weights", str(WEIGHTS), "--dataset", "embedded"]
+    words = [
+        "--config",
+        get_config(CONFIGS[engine]),
+        "--engine",
+        engine,
+        "--weights",
+        str(WEIGHTS),
+        "--dataset",
+        "embedded",
+    ]
     words += ["--seed", str(seed), "--output", str(folder)]
     warm_up = steps // WARM_UP_SHARE
     if engine == "detectron2":

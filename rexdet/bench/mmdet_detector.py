@@ -77,6 +77,7 @@ def build_pair(network: str) -> dict[str, Any]:
     _check_installed()
     import timm
     from mmdet.registry import MODELS
+    from mmengine.logging import MMLogger
     from mmengine.registry import init_default_scope
 
     import rexdet.mmdet as plugin
@@ -99,7 +100,12 @@ def build_pair(network: str) -> dict[str, Any]:
         }
         plugin.complete_config(cfg)
         ours: Any = MODELS.build(cfg.model)
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        # It tells of every tensor, on the stream that the table is for.
+        logger.setLevel("ERROR")
         ours.init_weights()
+        logger.setLevel(level)
     peer = TimmFeatures(PEERS[network])
     peer.fill(classifier)
     theirs = copy.deepcopy(ours)
