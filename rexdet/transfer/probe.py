@@ -20,9 +20,11 @@ from tqdm import tqdm
 from rexdet.processes import is_main, share
 from rexdet.transfer.evaluate import Evaluation
 from rexdet.transfer.features import FeatureSet
-from rexdet.transfer.softmax_regression import SoftmaxRegression, Solution
+from rexdet.transfer.softmax_regression import SoftmaxRegression
 
 Metric = Literal["top1", "mean_per_class"]
+# Of the tested probe, as a share of its loss: at weak penalties accuracy still moves while the loss hardly does.
+_RETRAINED_TOLERANCE = 1e-7
 PENALTIES: tuple[float, ...] = tuple(float(10.0**exponent) for exponent in np.linspace(-6.0, 5.0, 45))
 
 
@@ -159,9 +161,8 @@ def _grid_end(best: float, grid: Sequence[float]) -> str:
 def _retrained(choice: ProbeChoice, images: FeatureSet, test: FeatureSet, device: str | torch.device) -> ProbeResult:
     """The probe of the chosen penalty, in the units in which it was chosen, on all images that are not test images."""
     problem = SoftmaxRegression(images.tensor(), images.labels, len(images.classes), scale=choice.scale, device=device)
-    # From a strong penalty down to the chosen one: a start from nothing would take longer.
-    ladder = [penalty for penalty in choice.penalties if penalty >= choice.penalty]
-    solution = _last(problem, ladder)
+    # From strong penalties down to the chosen one: a start from nothing would take longer.
+    *_, solution = problem.path(_ladder(choice), tolerance=_RETRAINED_TOLERANCE, per_image=0.0)
     logits = problem.logits(solution, problem.rotate(test.tensor()))
     weights, intercepts = problem.weights(solution)
     return ProbeResult(
@@ -169,9 +170,10 @@ def _retrained(choice: ProbeChoice, images: FeatureSet, test: FeatureSet, device
     )
 
 
-def _last(problem: SoftmaxRegression, penalties: Sequence[float]) -> Solution:
-    *_, solution = problem.path(penalties)
-    return solution
+def _ladder(choice: ProbeChoice) -> tuple[float, ...]:
+    """Every fourth penalty from the strongest down, the chosen one last."""
+    stronger = [penalty for penalty in choice.penalties if penalty >= choice.penalty]
+    return tuple(stronger[::4])
 
 
 def evaluation_of(logits: Tensor, labels: Tensor) -> Evaluation:

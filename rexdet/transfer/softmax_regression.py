@@ -24,9 +24,9 @@ from rexdet.errors import UserError
 
 # A solution is done where the Newton decrement, which estimates what is still to be gained, is below this share of the
 # loss, or below this much an image, whichever is more: a mean loss has no meaning to the eighth decimal.
-TOLERANCE = 3e-6
+TOLERANCE = 1e-5
 PER_IMAGE = 1e-8
-_PAIRS = 20
+_PAIRS = 10
 _MOST_STEPS = 500
 _MOST_TRIALS = 12
 # The logits of extrapolated weights are extrapolated, too; as often as this they are computed from the features.
