@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from tqdm import tqdm
 
 from rexdet.coco.matched import Matched
 from rexdet.coco.resample import Resampler, draw_images, mean_over_classes
 from rexdet.report.statistics import CONFIDENCE, POWER
 
 RESAMPLES = 1000
+_AT_ONCE = 50
 # Key -> (area range, rows of the IoU thresholds or None for all): the numbers that are intervals of.
 NUMBERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "AP": ("all", None),
@@ -102,20 +104,32 @@ class Bootstrap:
         return interval_of(float(self.class_values[row]), self.class_drawn[:, row], confidence)
 
 
-def bootstrap(matched: Matched, *, resamples: int = RESAMPLES, seed: int = 0) -> Bootstrap:
-    """Resample the images of a run. Matching is done; a resample only walks down the scores again."""
+def bootstrap(matched: Matched, *, resamples: int = RESAMPLES, seed: int = 0, label: str = "") -> Bootstrap:
+    """Resample the images of a run. Matching is done; a resample only walks down the scores again.
+
+    label: what a bar of progress, shown where this takes more than five seconds, says; "": no bar.
+    """
     images = len(matched.truth.image_ids)
     # Column 0 is the images themselves.
     weights = np.concatenate([np.ones((images, 1), np.int64), draw_images(images, resamples, seed)], axis=1)
     numbers: dict[str, NDArray[np.float64]] = {}
     classes = np.zeros((0, 0))
-    for area in dict.fromkeys(area for area, _ in NUMBERS.values()):
-        values = Resampler(matched, area).average_precision(weights)
+    areas = list(dict.fromkeys(area for area, _ in NUMBERS.values()))
+    bar = tqdm(total=len(areas) * weights.shape[1], desc=label, unit="resample", delay=5, disable=not label)
+    for area in areas:
+        resampler = Resampler(matched, area)
+        parts = []
+        for begin in range(0, weights.shape[1], _AT_ONCE):
+            part = weights[:, begin : begin + _AT_ONCE]
+            parts.append(resampler.average_precision(part))
+            bar.update(part.shape[1])
+        values = np.concatenate(parts)
         if area == "all":
             classes = values.mean(axis=1)
         for key, (wanted, thresholds) in NUMBERS.items():
             if wanted == area:
                 numbers[key] = mean_over_classes(values, thresholds)
+    bar.close()
     return Bootstrap(
         images=images,
         seed=seed,

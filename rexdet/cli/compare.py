@@ -1,0 +1,79 @@
+"""Two detection runs beside each other: what differs, by how much, how sure, and on which images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from rexdet.errors import UserError
+
+HELP = "compare two detection runs: what differs, paired AP with intervals, classes, errors, images won and lost"
+FOLDER = Path("output") / "compare"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The switches of `tools/compare.py`."""
+    parser.add_argument("one", metavar="A", help="a run's folder, or its record.json: what is compared with")
+    parser.add_argument("other", metavar="B", help="another run's; differences are B minus A")
+    parser.add_argument("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks (default bbox)")
+    parser.add_argument("--annotations", metavar="J", help="validation annotations, where the records' path is gone")
+    parser.add_argument("--images", metavar="D", help="folder of their pictures, likewise")
+    parser.add_argument(
+        "--intersect", action="store_true", help="runs on different data: compare on images that both annotate alike"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the images (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (default: 0)")
+    parser.add_argument("--whole", action="store_true", help="every field that differs and every class")
+    parser.add_argument("--output", metavar="D", help=f"folder of the contact sheets (default: {FOLDER}/A_B)")
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=12,
+        metavar="N",
+        help="images drawn of those won and lost (default: 12)",
+    )
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.5, metavar="S", help="least score that is drawn (default: 0.5)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, 0 to 1, null where there is nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, draw, print."""
+    from rexdet.report.compared_runs import open_runs
+    from rexdet.report.comparison import compare
+    from rexdet.report.comparison_pictures import MOST_PICTURES, write_sheets
+    from rexdet.report.comparison_text import comparison_text
+
+    if not 0 <= arguments.pictures <= MOST_PICTURES:
+        raise UserError(f"--pictures {arguments.pictures}", fix=f"give 0 to {MOST_PICTURES}")
+    if not 0.0 <= arguments.score_threshold <= 1.0:
+        raise UserError(f"--score-threshold {arguments.score_threshold:g}", fix="give a number between 0 and 1")
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}", fix="give a number of at least 0")
+    compared = open_runs(
+        arguments.one,
+        arguments.other,
+        annotations=arguments.annotations,
+        images=arguments.images,
+        intersect=arguments.intersect,
+    )
+    comparison = compare(compared, arguments.type, resamples=arguments.resamples, seed=arguments.seed, progress=True)
+    folder = Path(arguments.output) if arguments.output else FOLDER / f"{_name(arguments.one)}_{_name(arguments.other)}"
+    pictures = write_sheets(
+        compared, comparison, folder, most=arguments.pictures, score_threshold=arguments.score_threshold
+    )
+    if arguments.json:
+        print(json.dumps(comparison.as_json(pictures), indent=2, allow_nan=False))
+    else:
+        print(comparison_text(comparison, pictures, whole=arguments.whole))
+    return 0
+
+
+def _name(path: str) -> str:
+    """A run's folder as part of a name."""
+    resolved = Path(path).resolve()
+    folder = resolved.parent if resolved.suffix == ".json" else resolved
+    return re.sub(r"[^\w.-]+", "_", folder.name) or "run"
