@@ -210,7 +210,7 @@ def load_record(folder: str | os.PathLike[str]) -> RunRecord:
     try:
         return RunRecord.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"not a record of a run: {_first_error(error)}", where) from None
+        raise UserError(f"not a record of a run: {first_error(error)}", where) from None
 
 
 @contextmanager
@@ -244,7 +244,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _first_error(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     place = ".".join(str(part) for part in first["loc"]) or "the whole"
     more = f" (and {len(others)} more)" if others else ""

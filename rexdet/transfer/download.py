@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
-from torchvision.datasets.utils import download_url
 
 from rexdet.errors import UserError
 from rexdet.transfer.facts import DatasetFacts, Download
@@ -62,6 +61,9 @@ def _by_hand(facts: DatasetFacts, root: Path) -> str:
 def _fetch(remote: Download, folder: Path) -> None:
     """torchvision's download, which keeps a whole file that is there already. The checksum is checked here again."""
     try:
+        # Not above: torchvision takes seconds to import, and the facts of the sets are asked for without it.
+        from torchvision.datasets.utils import download_url
+
         download_url(remote.url, str(folder), filename=_name(remote), md5=remote.md5)
     except (urllib.error.URLError, RuntimeError, TimeoutError, ConnectionError) as error:
         (folder / _name(remote)).unlink(missing_ok=True)

@@ -1,0 +1,289 @@
+"""The detection tables: every number of every setting, and what is printed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rexdet.report.beside import DETECTION_METRICS, Beside, detection_beside, transfer_beside
+from rexdet.report.facts import RowKey, Setting
+from rexdet.report.groups import Group, Groups
+from rexdet.report.networks_table import Known, cost_cells, group_cell, identity_cells, row_id
+from rexdet.report.statistics import compare_paired, describe
+from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, printed, words
+from rexdet.runs.record import RunRecord
+
+_KEYS = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APs": "AP small", "APm": "AP medium", "APl": "AP large"}
+_COLUMNS = (
+    Column("from", "from", help="ours, or published"),
+    Column("network", "network"),
+    Column("checkpoint", "checkpoint"),
+    Column("detector", "detector"),
+    Column("dataset", "test images"),
+    Column(
+        "protocol",
+        "protocol",
+        help="of a published recipe that the run follows but for start, norm and freezing, else ours",
+    ),
+    *(Column(key, f"{title} (%)", "%") for key, title in _KEYS.items()),
+    Column("mask_AP", "mask AP (%)", "%"),
+    Column("frozen", "AP, backbone frozen (%)", "%", help="no stage of the backbone learns"),
+    Column("random", "AP, random weights (%)", "%", help="the same network from random initialisation"),
+    Column("gain", "over random (points)", "points", help="what the checkpoint brings, paired by seed"),
+    Column("seeds", "runs", "runs"),
+    Column("parameters", "parameters (M)", "M", help="of the backbone with its classifier"),
+    Column("macs", "MACs (G)", "G", help="of the backbone for one image of the next column's size"),
+    Column("size", "at px", "px"),
+    Column("latency", "latency (ms)", "ms", help="the backbone, one image, float32"),
+    Column("hours", "training (h)", "h", help="wall time of a run, mean"),
+    Column(
+        "memory", "memory (GiB)", "GiB", help="most that the main process held, on the accelerator where it has one"
+    ),
+)
+
+
+def detection_table(groups: Groups, known: Known) -> Table:
+    """A row for each network, checkpoint and setting, followed by what is printed for the same."""
+    builder = TableBuilder("detection", "Detection", _COLUMNS)
+    asked: set[str] = set()
+    for row, setting in _rows(groups):
+        mine = {start: groups.detection.get((row, setting, start)) for start in ("full", "frozen", "random")}
+        control = groups.detection.get((RowKey(row.network), setting, "random"))
+        main = mine["full"] or mine["random"]
+        shown = main or mine["frozen"]
+        assert shown is not None
+        cells = {
+            "from": words("ours"),
+            **identity_cells(row, _source(shown)),
+            "detector": words(setting.what),
+            "dataset": words(setting.dataset),
+            "protocol": words(setting.protocol),
+            **({key: group_cell(main, key) for key in _KEYS} if main else {}),
+            "mask_AP": _masks(main),
+            "frozen": group_cell(mine["frozen"], "AP") if mine["frozen"] else MISSING,
+            "random": group_cell(control, "AP") if control else MISSING,
+            "gain": _gain(mine["full"], control),
+            "seeds": fact(float(len(shown.runs))),
+            **cost_cells(row, groups, known),
+            **_effort(shown),
+        }
+        builder.add(f"{row_id(row)} {setting.title}", cells)
+        for published_row in _printed(shown, asked):
+            builder.add(*published_row, origin="published")
+    builder.notes += [
+        (
+            "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval. What a seed repeats: "
+            "the initial weights of what has no checkpoint, the order of the images and their augmentation. The images "
+            "are the same in all."
+        ),
+        (
+            "Weights are those of the last step: nothing was chosen by the test images. Published rows have the "
+            "protocol that they name."
+        ),
+    ]
+    return builder.build()
+
+
+def transfer_table(groups: Groups, known: Known) -> Table:
+    """A row for each network, checkpoint, data set and protocol, followed by what is printed for the same."""
+    columns = (
+        Column("from", "from"),
+        Column("network", "network"),
+        Column("checkpoint", "checkpoint"),
+        Column("dataset", "data set"),
+        Column("protocol", "protocol"),
+        Column("metric", "metric"),
+        Column("value", "accuracy (%)", "%"),
+        Column("top1", "top-1 (%)", "%"),
+        Column("seeds", "runs", "runs"),
+        Column("images", "training images", "images"),
+        Column("hours", "training (h)", "h"),
+    )
+    builder = TableBuilder("transfer", "Transfer", columns)
+    asked: set[str] = set()
+    for (row, setting), group in sorted(groups.transfer.items(), key=_transfer_order):
+        metric = known.metric(setting.dataset)
+        train = group.runs[0].record.data.train
+        head = f"{setting.protocol} {setting.what}".strip()
+        cells = {
+            "from": words("ours"),
+            **identity_cells(row, _source(group)),
+            "dataset": words(setting.dataset),
+            "protocol": words(head),
+            "metric": words(metric),
+            "value": group_cell(group, metric),
+            "top1": group_cell(group, "top1"),
+            "seeds": fact(float(len(group.runs))),
+            "images": fact(float(train.images)) if train and train.images else MISSING,
+            **{key: cell for key, cell in _effort(group).items() if key == "hours"},
+        }
+        builder.add(f"{row_id(row)} {setting.dataset} {head} {setting.content[-6:]}", cells)
+        for beside in transfer_beside(group, metric):
+            if (key := f"{row.network} {_place(beside)}") not in asked:
+                asked.add(key)
+                builder.add(key, _printed_transfer(beside), origin="published")
+    builder.notes.append(
+        "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval, and nothing is random in a "
+        "linear probe or kNN. Repeated: the classifier's initial weights, order, augmentation, shots. The same in all: "
+        "the images, the split, and a search, done once. Hyper-parameters were chosen on validation images; the test "
+        "images were looked at once."
+    )
+    return builder.build()
+
+
+def comparison_table(groups: Groups, known: Known) -> Table:
+    """Ours against each published number: the difference where the protocols are equal, else what differs."""
+    columns = (
+        Column("network", "network"),
+        Column("setting", "ours"),
+        Column("metric", "metric"),
+        Column("ours", "ours (%)", "%"),
+        Column("printed", "published (%)", "%"),
+        Column("difference", "difference (points)", "points"),
+        Column("protocol", "published protocol"),
+        Column("where", "published in"),
+        Column("differs", "not comparable, for"),
+    )
+    builder = TableBuilder("published", "Beside published numbers", columns)
+    for group, key, besides in _all_beside(groups, known):
+        ours = group_cell(group, key)
+        for beside in besides:
+            difference = MISSING
+            if beside.is_comparable and ours.number is not None:
+                value = ours.number - float(beside.cell.value)
+                difference = Cell(f"{value:+.2f}", value, "ours", None, "ours minus published")
+            cells = {
+                "network": words(group.row.network),
+                "setting": words(group.setting.title),
+                "metric": words(beside.cell.metric),
+                "ours": ours,
+                "printed": _printed_number(beside),
+                "difference": difference,
+                "protocol": words(beside.cell.protocol.id if beside.cell.protocol else None),
+                "where": words(_place(beside)),
+                "differs": words(beside.told()),
+            }
+            builder.add(f"{row_id(group.row)} {group.setting.title} {_place(beside)} {beside.cell.metric}", cells)
+    if builder.rows:
+        builder.notes.append(
+            "A difference is taken only where every field of the two recipes is known to be equal. Elsewhere the "
+            "fields that differ, or that nobody tells, are listed."
+        )
+    return builder.build()
+
+
+def _rows(groups: Groups) -> list[tuple[RowKey, Setting]]:
+    found = dict.fromkeys((row, setting) for row, setting, _ in groups.detection)
+    return sorted(found, key=lambda key: (key[1].title, key[0].network, not key[0].sha, key[0].sha))
+
+
+def _transfer_order(item: tuple[tuple[RowKey, Setting], Group]) -> tuple[str, ...]:
+    (row, setting), _ = item
+    return (setting.dataset, setting.protocol, setting.what, row.network, row.sha or "~")
+
+
+def _source(group: Group) -> str:
+    network = group.runs[0].record.network
+    return (network.source if network else None) or ""
+
+
+def _masks(group: Group | None) -> Cell:
+    if group is None or not all("segm" in one.record.metrics for one in group.runs):
+        return MISSING
+    return group_cell(Group(group.row, group.setting, "segm", group.runs), "AP")
+
+
+def _gain(full: Group | None, control: Group | None) -> Cell:
+    """AP from the checkpoint minus AP from random weights; the interval is that of the paired differences."""
+    if full is None or control is None:
+        return MISSING
+    ours, theirs = full.by_seed("AP"), control.by_seed("AP")
+    if not set(ours) & set(theirs):
+        return MISSING
+    points = compare_paired({k: 100 * v for k, v in ours.items()}, {k: 100 * v for k, v in theirs.items()}).summary
+    return Cell(describe(points), points.mean, "ours", points, "paired by seed", (*full.names, *control.names))
+
+
+def _effort(group: Group) -> dict[str, Cell]:
+    records = [one.record for one in group.runs]
+    hours = [record.wall_time_s / 3600 for record in records if record.wall_time_s is not None]
+    memory = [held for record in records if (held := _memory(record)) is not None]
+    cells = {}
+    if hours and len(hours) == len(records):
+        mean = sum(hours) / len(hours)
+        cells["hours"] = Cell(f"{mean:.2f}" if mean >= 0.1 else f"{mean:.4f}", mean)
+    if memory:
+        cells["memory"] = Cell(f"{max(memory):.2f}", max(memory))
+    return cells
+
+
+def _memory(record: RunRecord) -> float | None:
+    peak = record.peak_memory
+    held = None if peak is None else peak.accelerator or peak.host
+    return None if held is None else held / 2**30
+
+
+def _all_beside(groups: Groups, known: Known) -> list[tuple[Group, str, list[Beside]]]:
+    found = []
+    for (_, _, start), group in groups.detection.items():
+        if start == "frozen":
+            continue
+        for metric_group in DETECTION_METRICS:
+            if all(metric_group in one.record.metrics for one in group.runs):
+                mine = Group(group.row, group.setting, metric_group, group.runs)
+                found.append((mine, "AP", detection_beside(mine, "AP")))
+    for group in groups.transfer.values():
+        metric = known.metric(group.setting.dataset)
+        found.append((group, metric, transfer_beside(group, metric)))
+    return found
+
+
+def _printed(group: Group, asked: set[str]) -> list[tuple[str, dict[str, Cell]]]:
+    """Published rows of the same network, detector and test images, each once in a table."""
+    found: dict[str, list[tuple[str, Beside]]] = {}
+    for key in _KEYS:
+        for beside in detection_beside(group, key):
+            found.setdefault(f"{group.row.network} {_place(beside)} {_protocol(beside)}", []).append((key, beside))
+    rows = []
+    for place, numbers in found.items():
+        if place in asked:
+            continue
+        asked.add(place)
+        first = numbers[0][1]
+        cells: dict[str, Cell] = {
+            "from": words(f"published: {_place(first)}"),
+            "network": words(first.cell.title),
+            "checkpoint": words(f"@{first.cell.tag}" if first.cell.tag else None),
+            "detector": words(first.cell.detector),
+            "dataset": words(first.cell.dataset),
+            "protocol": words(_protocol(first)),
+            **{key: _printed_number(beside) for key, beside in numbers},
+        }
+        rows.append((place, cells))
+    return rows
+
+
+def _printed_transfer(beside: Beside) -> dict[str, Cell]:
+    number = _printed_number(beside)
+    values: Mapping[str, Cell] = {"top1": number} if beside.cell.metric == "top1" else {}
+    return {
+        "from": words(f"published: {_place(beside)}"),
+        "network": words(beside.cell.title),
+        "dataset": words(beside.cell.dataset),
+        "protocol": words(_protocol(beside)),
+        "metric": words(beside.cell.metric),
+        "value": number,
+        **values,
+    }
+
+
+def _printed_number(beside: Beside) -> Cell:
+    note = f"; {beside.cell.note}" if beside.cell.note else ""
+    return printed(float(beside.cell.value), f"{beside.cell.value:g}", f"{beside.cell.cited()}{note}")
+
+
+def _place(beside: Beside) -> str:
+    return beside.cell.cited(short=True)
+
+
+def _protocol(beside: Beside) -> str:
+    return beside.cell.protocol.id if beside.cell.protocol else ""

@@ -1,0 +1,113 @@
+"""The detections that runs have saved, beside the ground truth that they were scored on, where both are still there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexdet.coco.accumulate import RECALL_THRESHOLDS
+from rexdet.coco.annotations import CocoDataset, read_annotations
+from rexdet.coco.detections import Detections, read_detections
+from rexdet.coco.evaluate import Evaluation, evaluate
+from rexdet.errors import UserError
+from rexdet.report.facts import RowKey, Setting
+from rexdet.report.groups import Groups
+from rexdet.report.reading import Found
+
+# Reading and scoring a run again takes seconds on thousands of images.
+MOST_RUNS = 12
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """One run's detections, scored again. images: where its pictures lie, None where they do not."""
+
+    row: RowKey
+    setting: Setting
+    run: Found
+    dataset: CocoDataset
+    detections: Detections
+    evaluation: Evaluation
+
+    @property
+    def images(self) -> Path | None:
+        """The folder of the pictures."""
+        val = self.run.record.data.val
+        return _found(self.run, val.images_path) if val and val.images_path else None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision at the recalls 0, 0.01, ... 1, mean over the classes that have objects; all 0 to 1."""
+
+    threshold: float
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+def saved_runs(groups: Groups, most: int = MOST_RUNS) -> tuple[list[Saved], list[str]]:
+    """One run of each detection row whose detections and annotations are there; and why others are not.
+
+    The first seed stands for a row. Detections that no longer give the AP of their record are not shown: the file or
+    the annotations were changed.
+    """
+    found: list[Saved] = []
+    notes: list[str] = []
+    for (row, setting, start), group in groups.detection.items():
+        if start == "frozen":
+            continue
+        run = min(group.runs, key=lambda one: (one.record.seed or 0, one.where))
+        if len(found) == most:
+            notes.append(f"detections of {row.network}: only those of {most} runs are shown")
+            continue
+        try:
+            found.append(_open(row, setting, run))
+        except UserError as error:
+            notes.append(f"detections of {run.record.name} are not shown: {error}")
+    return found, notes
+
+
+def curves(saved: Saved, places: Sequence[int] = (0, 5)) -> list[Curve]:
+    """Precision over recall at IoU .50 and .75."""
+    values = saved.evaluation.curves.precision[..., 0]
+    drawn = []
+    for place in places:
+        precision = values[place]
+        with_objects = ~np.isnan(precision).any(axis=0)
+        if with_objects.any():
+            mean = precision[:, with_objects].mean(axis=1)
+            drawn.append(Curve(0.5 + 0.05 * place, RECALL_THRESHOLDS, mean))
+    return drawn
+
+
+def _open(row: RowKey, setting: Setting, run: Found) -> Saved:
+    record = run.record
+    name = record.files.get("detections")
+    if run.folder is None or name is None or not (run.folder / name).is_file():
+        raise UserError("the run's folder with its detections is not here", run.where)
+    val = record.data.val
+    annotations = _found(run, val.path) if val and val.path else None
+    if annotations is None:
+        raise UserError("the annotation file is not here", val.path or "" if val else "")
+    dataset = read_annotations(annotations, purpose="evaluate")
+    detections = read_detections(run.folder / name, dataset)
+    evaluation = evaluate(dataset, detections)
+    recorded = record.metrics["bbox"]["AP"]
+    if recorded is not None and abs((evaluation.numbers["AP"] or 0.0) - recorded) > _SAME:
+        raise UserError("its detections no longer give the AP of its record", str(run.folder / name))
+    return Saved(row, setting, run, dataset, detections, evaluation)
+
+
+def _found(run: Found, path: str) -> Path | None:
+    """A path as the record has it, or relative to a folder above the run."""
+    if Path(path).exists():
+        return Path(path)
+    for folder in run.folder.resolve().parents if run.folder else ():
+        if (folder / path).exists():
+            return folder / path
+    return None

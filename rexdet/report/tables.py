@@ -1,0 +1,154 @@
+"""A table as every writer gets it: columns, rows, and cells that say where their number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rexdet.report.statistics import Summary, describe, summarise
+
+Status = Literal["ours", "published", "missing", "fact"]
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """key: of files. title: for people. unit: of the numbers, "" for words. help: what it is, in a line."""
+
+    key: str
+    title: str
+    unit: str = ""
+    help: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is aligned and sorted as numbers."""
+        return bool(self.unit)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value.
+
+    text: as shown; "" where there is none (a dash in text, nothing in CSV). number: to sort by and for files, in the
+    column's unit; None sorts last. status: ours, published, missing, or a fact that needs no origin (a name, a count).
+    summary: of the runs behind it, in the column's unit. source: where it comes from. runs: ids of the runs behind it.
+    """
+
+    text: str = ""
+    number: float | None = None
+    status: Status = "fact"
+    summary: Summary | None = None
+    source: str = ""
+    runs: tuple[str, ...] = ()
+
+
+MISSING = Cell(status="missing")
+
+
+@dataclass(frozen=True)
+class Row:
+    """key: what it is, for links and files. cells: one a column. origin: whose row it is."""
+
+    key: str
+    cells: tuple[Cell, ...]
+    origin: Literal["ours", "published"] = "ours"
+
+
+@dataclass(frozen=True)
+class Table:
+    """id: short, for files and links. notes: what a reader must know."""
+
+    id: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The table as plain JSON values: empty cells are null, numbers as they are, in the column's unit."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "columns": [vars(column) for column in self.columns],
+            "rows": [
+                {
+                    "key": row.key,
+                    "origin": row.origin,
+                    "cells": {
+                        column.key: _cell_json(cell, column)
+                        for column, cell in zip(self.columns, row.cells, strict=True)
+                    },
+                }
+                for row in self.rows
+            ],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass
+class TableBuilder:
+    """Collects rows by column key; what a row does not say is missing."""
+
+    id: str
+    title: str
+    columns: Sequence[Column]
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, key: str, cells: dict[str, Cell], origin: Literal["ours", "published"] = "ours") -> None:
+        """Add a row. Raises KeyError for a cell of a column that there is not."""
+        known = {column.key for column in self.columns}
+        if unknown := set(cells) - known:
+            raise KeyError(f"{self.id} has no column {sorted(unknown)[0]!r}")
+        self.rows.append(Row(key, tuple(cells.get(column.key, MISSING) for column in self.columns), origin))
+
+    def build(self, *, drop_empty: bool = True) -> Table:
+        """The table; columns in which nothing stands are left out."""
+        kept = [
+            place
+            for place in range(len(self.columns))
+            if not drop_empty or any(row.cells[place].text for row in self.rows)
+        ]
+        rows = tuple(Row(row.key, tuple(row.cells[place] for place in kept), row.origin) for row in self.rows)
+        return Table(self.id, self.title, tuple(self.columns[place] for place in kept), rows, tuple(self.notes))
+
+
+def words(text: str | None) -> Cell:
+    """A cell of words; none where there are none."""
+    return Cell(text) if text else MISSING
+
+
+def fact(value: float | None, digits: int = 0) -> Cell:
+    """A number that needs no origin, such as a count."""
+    return MISSING if value is None else Cell(f"{value:,.{digits}f}", float(value))
+
+
+def measured(
+    by_seed: dict[object, float], *, scale: float = 1.0, digits: int = 2, source: str = "", runs: Sequence[str] = ()
+) -> Cell:
+    """Mean and interval over seeds, of numbers of ours; missing where there are none."""
+    if not by_seed:
+        return MISSING
+    summary = summarise([scale * value for value in by_seed.values()])
+    return Cell(describe(summary, digits=digits), summary.mean, "ours", summary, source, tuple(runs))
+
+
+def printed(value: float, text: str, source: str) -> Cell:
+    """A published number, as printed."""
+    return Cell(text, float(value), "published", None, source)
+
+
+def _cell_json(cell: Cell, column: Column) -> Any:
+    if not cell.text:
+        return None
+    value: Any = cell.number if column.is_number else cell.text
+    if cell.status == "fact":
+        return value
+    plain: dict[str, Any] = {"value": value, "status": cell.status, "source": cell.source or None}
+    if cell.summary is not None:
+        summary = cell.summary
+        interval = None if summary.low is None else [summary.low, summary.high]
+        plain |= {"runs": summary.count, "deviation": summary.deviation, "interval": interval}
+    return plain
