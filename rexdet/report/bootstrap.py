@@ -1,4 +1,4 @@
-"""How sure an AP is: percentile intervals over resampled images, for one run and for the difference of two.
+"""How sure an AP is: intervals over resampled images, for one run and for the difference of two.
 
 The images of the validation set are taken as a sample of all images that could have been asked for; drawn anew with
 replacement, as often as there are images, they show how far AP would move with other images (Efron, 1979). What
@@ -18,10 +18,13 @@ from scipy import stats
 from tqdm import tqdm
 
 from rexdet.coco.matched import Matched
+from rexdet.coco.matching import AREA_RANGES
 from rexdet.coco.resample import Resampler, draw_images, mean_over_classes
 from rexdet.report.statistics import CONFIDENCE, POWER
 
 RESAMPLES = 1000
+LEAST_IMAGES = 10
+"""Fewer images with objects of a class or area range give no interval: resamples of one object never disagree."""
 _AT_ONCE = 50
 # Key -> (area range, rows of the IoU thresholds or None for all): the numbers that are intervals of.
 NUMBERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
@@ -36,9 +39,11 @@ NUMBERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its interval over resampled images; all 0 to 1 as AP is, None where there is no ground truth.
+    """A number with its interval over resampled images; all 0 to 1 as AP is.
 
-    value: on the images themselves. low, high: percentiles of the resamples. deviation: of the resamples.
+    value: on the images themselves, None without ground truth. The rest is None too where fewer than LEAST_IMAGES show
+    an object that counts: what cannot vary would pass for certain. low, high: the interval. deviation: of the
+    resamples.
     resamples: those in which the number exists; fewer than were drawn where a class or range is rare.
     """
 
@@ -86,10 +91,13 @@ class Bootstrap:
 
     values: key of NUMBERS -> number on the images, NaN without ground truth. drawn: key -> (R,) the same of resamples.
     class_values: (K,) AP a class; class_drawn: (R, K). seed: of the draws; two runs are compared over the same ones.
+    shown, class_shown: how many images show an object that counts, by key and by class, (K,).
     """
 
     images: int
     seed: int
+    shown: Mapping[str, int]
+    class_shown: NDArray[np.int64]
     values: Mapping[str, float]
     drawn: Mapping[str, NDArray[np.float64]]
     class_values: NDArray[np.float64]
@@ -97,11 +105,17 @@ class Bootstrap:
 
     def interval(self, key: str = "AP", confidence: float = CONFIDENCE) -> Interval:
         """The interval of one number."""
-        return interval_of(self.values[key], self.drawn[key], confidence)
+        return interval_of(self.values[key], self._drawn(key), confidence, reflected=True)
 
     def class_interval(self, row: int, confidence: float = CONFIDENCE) -> Interval:
         """The interval of a class's AP. row: of the ground truth's categories."""
-        return interval_of(float(self.class_values[row]), self.class_drawn[:, row], confidence)
+        return interval_of(float(self.class_values[row]), self._class_drawn(row), confidence, reflected=True)
+
+    def _drawn(self, key: str) -> NDArray[np.float64]:
+        return self.drawn[key] if self.shown[key] >= LEAST_IMAGES else np.zeros(0)
+
+    def _class_drawn(self, row: int) -> NDArray[np.float64]:
+        return self.class_drawn[:, row] if self.class_shown[row] >= LEAST_IMAGES else np.zeros(0)
 
 
 def bootstrap(matched: Matched, *, resamples: int = RESAMPLES, seed: int = 0, label: str = "") -> Bootstrap:
@@ -130,14 +144,27 @@ def bootstrap(matched: Matched, *, resamples: int = RESAMPLES, seed: int = 0, la
             if wanted == area:
                 numbers[key] = mean_over_classes(values, thresholds)
     bar.close()
+    shown, class_shown = _shown(matched)
     return Bootstrap(
         images=images,
         seed=seed,
+        shown=shown,
+        class_shown=class_shown,
         values={key: float(found[0]) for key, found in numbers.items()},
         drawn={key: found[1:] for key, found in numbers.items()},
         class_values=classes[0],
         class_drawn=classes[1:],
     )
+
+
+def _shown(matched: Matched) -> tuple[dict[str, int], NDArray[np.int64]]:
+    """How many images show an object that counts: by key, and by class in all sizes."""
+    truth = matched.truth
+    columns = {area: ~matched.ignored[:, place] for place, area in enumerate(AREA_RANGES)}
+    by_key = {key: len(np.unique(truth.annotation_image[columns[area]])) for key, (area, _) in NUMBERS.items()}
+    pairs = (truth.annotation_category * len(truth.image_ids) + truth.annotation_image)[columns["all"]]
+    pairs = np.unique(pairs)
+    return by_key, np.bincount(pairs // max(1, len(truth.image_ids)), minlength=len(truth.categories))
 
 
 def compare_bootstraps(one: Bootstrap, other: Bootstrap, key: str = "AP", confidence: float = CONFIDENCE) -> Difference:
@@ -147,7 +174,7 @@ def compare_bootstraps(one: Bootstrap, other: Bootstrap, key: str = "AP", confid
     """
     _check_alike(one, other)
     return difference_of(
-        other.values[key] - one.values[key], other.drawn[key] - one.drawn[key], one.images, confidence=confidence
+        other.values[key] - one.values[key], other._drawn(key) - one._drawn(key), one.images, confidence=confidence
     )
 
 
@@ -156,19 +183,27 @@ def compare_class(one: Bootstrap, other: Bootstrap, row: int, confidence: float 
     _check_alike(one, other)
     return difference_of(
         float(other.class_values[row] - one.class_values[row]),
-        other.class_drawn[:, row] - one.class_drawn[:, row],
+        other._class_drawn(row) - one._class_drawn(row),
         one.images,
         confidence=confidence,
     )
 
 
-def interval_of(value: float, drawn: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval. value: of the sample itself; drawn: (R,) of the resamples, NaN where there is none."""
+def interval_of(
+    value: float, drawn: NDArray[np.float64], confidence: float = CONFIDENCE, *, reflected: bool = False
+) -> Interval:
+    """The percentile interval, or the basic one. value: of the sample itself.
+
+    drawn: (R,) of the resamples, NaN where there is none. reflected: the basic interval of a share: percentiles turned
+    round about the value, cut at 0 and 1.
+    """
     known = drawn[~np.isnan(drawn)]
     if math.isnan(value) or len(known) < 2:
         return Interval(None if math.isnan(value) else value, None, None, None, len(known))
-    low, high = np.quantile(known, ((1 - confidence) / 2, (1 + confidence) / 2))
-    return Interval(value, float(low), float(high), float(known.std(ddof=1)), len(known))
+    low, high = np.quantile(known, ((1 - confidence) / 2, (1 + confidence) / 2)).tolist()
+    if reflected:
+        low, high = max(0.0, 2 * value - high), min(1.0, 2 * value - low)
+    return Interval(value, low, high, float(known.std(ddof=1)), len(known))
 
 
 def difference_of(

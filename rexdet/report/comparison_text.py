@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from rexdet.report.bootstrap import Interval
+from rexdet.report.bootstrap import LEAST_IMAGES, Interval
 from rexdet.report.comparison import Comparison, ImageRow, NumberRow
 from rexdet.report.detection_errors import KINDS
 from rexdet.report.run_differences import GROUPS, FieldDifference
@@ -57,10 +57,11 @@ def _numbers(comparison: Comparison) -> str:
     head = ("", "A (%)", "B (%)", "B - A", "95% interval", "p", "shown", "smallest", "images needed")
     rows = [(row.name, *_compared(row), *_power(row)) for row in comparison.numbers]
     note = (
-        f"Brackets: 95% intervals over {comparison.resamples:,} resamples of the images (percentiles; draws of seed "
+        f"Brackets: 95% intervals over {comparison.resamples:,} resamples of the images (draws of seed "
         f"{comparison.seed}), the same images for A and B. `shown`: the interval of the difference leaves 0 out. "
         "`smallest`: the difference that so many images would have shown in 80 of 100 cases. `images needed`: to show "
-        "the observed difference as often, if it is real. These are two runs: what another seed of the training would "
+        "the observed difference as often, if it is real. Objects on fewer than "
+        f"{LEAST_IMAGES} images give no interval. These are two runs: what another seed of the training would "
         "change is in none of these, and takes runs with several seeds."
     )
     return "\n\n".join((f"Numbers ({kind}, {comparison.images:,} images)", _table(head, rows), note))
@@ -79,9 +80,10 @@ def _classes(classes: Sequence[NumberRow], whole: bool) -> str:
     lines = ["AP by class, by falling difference", _table(head, rows)]
     if left_out:
         lines.append(f"{left_out} classes in between are left out: --whole shows them.")
+    judged = sum(row.difference.p_value is not None for row in known)
     lines.append(
-        f"Not corrected for how many classes there are: of {len(known)} that do not differ, about "
-        f"{0.05 * len(known):.1f} are shown all the same."
+        f"Not corrected for how many classes there are: of {judged} that do not differ, about {0.05 * judged:.1f} are "
+        "shown all the same."
     )
     return "\n\n".join(lines)
 

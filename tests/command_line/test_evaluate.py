@@ -101,3 +101,34 @@ def test_the_script_loads_no_engine_and_no_torch(files: tuple[Path, Path], repos
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("set()\n")
+
+
+def test_a_closer_look_at_the_same_file(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ["--json"]
+    assert execute("evaluate", options(files, *plain)) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    asked = ["--intervals", "--errors", "--calibration", "--thresholds", "2"]
+    assert execute("evaluate", options(files, *asked, *plain)) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {key: content[key] for key in numbers} == numbers
+    assert list(content)[len(numbers) :] == ["intervals", "errors", "calibration", "thresholds"]
+    # Two images: a number, and no interval that two images could support.
+    assert content["intervals"]["AP"]["value"] == pytest.approx(numbers["AP"])
+    assert content["intervals"]["AP"]["low"] is None
+    assert content["errors"]["counts"]["missed"] == 1
+    assert content["errors"]["per_class"]["spoon"] == dict.fromkeys(content["errors"]["counts"], 0)
+    assert content["calibration"]["bins"][9]["precision"] == 1.0
+    assert (content["thresholds"]["beta"], content["thresholds"]["chosen_on"]) == (2.0, 1)
+    assert execute("evaluate", options(files, *asked)) == 0
+    text = capsys.readouterr().out
+    for part in ("95% interval", "costs (AP50)", "Expected calibration error 0.100", "chosen on 1 images"):
+        assert part in text
+    assert "nan" not in text.lower()
+    assert "None" not in text
+
+
+def test_a_beta_that_is_none_is_one_line(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute("evaluate", options(files, "--thresholds", "-1")) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "beta is -1" in said.err

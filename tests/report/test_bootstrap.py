@@ -14,6 +14,7 @@ from rexdet.coco.ground_truth import GroundTruth
 from rexdet.coco.matched import Matched, match_once
 from rexdet.coco.resample import draw_images
 from rexdet.report.bootstrap import (
+    LEAST_IMAGES,
     NUMBERS,
     bootstrap,
     compare_bootstraps,
@@ -84,16 +85,23 @@ def test_values_and_resamples_are_those_of_evaluations() -> None:
             assert result.drawn[key][column] == pytest.approx(again[key], abs=1e-12)
 
 
-def test_the_interval_is_scipys_percentile_interval() -> None:
-    sample = np.random.default_rng(0).gamma(2.0, size=60)
-    theirs = stats.bootstrap((sample,), np.mean, n_resamples=5000, method="percentile", random_state=1)
-    ours = interval_of(float(sample.mean()), theirs.bootstrap_distribution)
+@pytest.mark.parametrize(("method", "reflected"), [("percentile", False), ("basic", True)])
+def test_intervals_are_scipys(method: str, reflected: bool) -> None:
+    sample = np.random.default_rng(0).beta(2.0, 4.0, size=60)
+    theirs = stats.bootstrap((sample,), np.mean, n_resamples=5000, method=method, random_state=1)
+    ours = interval_of(float(sample.mean()), theirs.bootstrap_distribution, reflected=reflected)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=1e-12)
     assert ours.deviation == pytest.approx(theirs.standard_error, abs=1e-12)
     # Draws of ours give the same interval, up to chance.
     means = sample @ draw_images(60, 5000, 2) / 60
-    mine = interval_of(float(sample.mean()), means)
-    assert (mine.low, mine.high) == pytest.approx((ours.low, ours.high), abs=0.03)
+    mine = interval_of(float(sample.mean()), means, reflected=reflected)
+    assert (mine.low, mine.high) == pytest.approx((ours.low, ours.high), abs=0.005)
+
+
+def test_an_interval_of_a_share_stays_one() -> None:
+    nearly_all = interval_of(0.99, np.random.default_rng(0).uniform(0.9, 1.0, 1000), reflected=True)
+    assert nearly_all.high == 1.0
+    assert nearly_all.low == pytest.approx(0.98, abs=0.01)
 
 
 def test_more_images_make_the_interval_narrower() -> None:
@@ -178,6 +186,28 @@ def test_what_has_no_ground_truth_has_no_interval() -> None:
         "images_needed": None,
     }
     assert result.interval("AP").value == pytest.approx(result.class_values[0])
+
+
+def test_few_images_give_no_interval_since_one_object_never_varies() -> None:
+    content, detections = scene(1, 40, found=1.0)
+    # Dogs on nine images, cats on all; large objects on one.
+    dogs = set(range(LEAST_IMAGES - 1))
+    for entry in content["annotations"]:
+        entry["category_id"] = 1
+        entry["area"] = 500.0
+    for entry in content["annotations"][::3]:
+        entry["category_id"] = 2 if entry["image_id"] in dogs else 1
+    content["annotations"][0]["area"] = 20_000.0
+    result = bootstrap(match_once(GroundTruth.from_coco(content), detections), resamples=50)
+    assert (result.shown["AP"], result.shown["APl"], result.shown["APm"]) == (40, 1, 0)
+    assert result.class_shown.tolist() == [40, LEAST_IMAGES - 1]
+    for interval in (result.interval("APl"), result.class_interval(1)):
+        assert interval.value is not None
+        assert (interval.low, interval.high, interval.deviation) == (None, None, None)
+    for difference in (compare_bootstraps(result, result, "APl"), compare_class(result, result, 1)):
+        assert (difference.interval.value, difference.p_value, difference.is_shown) == (0.0, None, False)
+    assert result.interval("APs").low is not None
+    assert result.class_interval(0).low is not None
 
 
 def test_runs_that_were_drawn_differently_are_not_paired() -> None:
