@@ -159,9 +159,12 @@ def _signed(value: float | None) -> str:
 def _short(value: Any, whole: bool) -> str:
     if value is None:
         return DASH
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) and value else json.dumps(value)
     text = " ".join(text.split()).replace("|", "\\|")
-    return text if whole or len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    if whole or len(text) <= _WIDEST:
+        return text
+    # Of a path, the end tells more.
+    return f"…{text[1 - _WIDEST :]}" if "/" in text and " " not in text else f"{text[: _WIDEST - 1]}…"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:

@@ -313,6 +313,23 @@ def test_what_a_reader_must_know_is_said(saved_runs: Any, two_runs: tuple[Path, 
         assert word in text
 
 
+def test_long_values_are_cut_where_they_tell_least(saved_runs: Any, compare: Compare) -> None:
+    deep = "/a/very/deep/folder/of/somebody/who/likes/folders"
+    runs = [
+        saved_runs.run(name, saved_runs.detections(1, 0.5), config=json.dumps({"WEIGHTS": path, "WORDS": words}))
+        for name, path, words in (("one", f"{deep}/first.pth", "left " * 20), ("other", "", "right " * 20))
+    ]
+    out = compare(*runs)[1]
+    (weights,) = [line for line in out.splitlines() if "WEIGHTS" in line]
+    assert "first.pth" in weights
+    assert '""' in weights
+    (words,) = [line for line in out.splitlines() if "WORDS" in line]
+    assert "left left" in words
+    assert "…" in words
+    assert max(map(len, (weights, words))) < 130
+    assert f"{deep}/first.pth" in compare(*runs, "--whole")[1]
+
+
 def test_configs_that_are_programs_are_told_line_by_line() -> None:
     one, other = (
         RunRecord(kind="detection", name="x", engine="mmdet", config=config)
