@@ -34,14 +34,15 @@ class ComparedRun:
 class Compared:
     """Two runs on the same images.
 
-    dataset: where the pictures are found; truth: the images that are compared, ids of `dataset`. notes: what a reader
-    must know, a line each.
+    dataset: where the pictures are found; truth: the images that are compared, ids of `dataset`. whole: they are all
+    that the runs were scored on. notes: what a reader must know, a line each.
     """
 
     one: ComparedRun
     other: ComparedRun
     dataset: CocoDataset
     truth: GroundTruth
+    whole: bool
     notes: tuple[str, ...]
 
 
@@ -77,7 +78,7 @@ def open_runs(
         dataset = _dataset(opened[0], annotations, images)
         truth = GroundTruth.from_dataset(dataset)
         runs = [ComparedRun(run.path, run.record, read_detections(run.detections_file, dataset)) for run in opened]
-        return Compared(runs[0], runs[1], dataset, truth, tuple(notes))
+        return Compared(runs[0], runs[1], dataset, truth, True, tuple(notes))
     if not intersect:
         told = " and ".join(f"{run.split.path or '-'} ({(run.split.fingerprint or 'unknown')[:12]})" for run in opened)
         raise UserError(
@@ -178,7 +179,7 @@ def _intersected(opened: list[_Opened], notes: list[str]) -> Compared:
         f"the runs were scored on different data: compared are the {len(same)} images, of {counts}, and the "
         f"{len(shared)} classes that both annotate alike"
     )
-    return Compared(runs[0], runs[1], datasets[0], truth, tuple(notes))
+    return Compared(runs[0], runs[1], datasets[0], truth, False, tuple(notes))
 
 
 def _signatures(content: Mapping[str, Any], classes: Mapping[int, str]) -> dict[str, tuple[int, Any]]:

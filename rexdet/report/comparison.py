@@ -27,6 +27,8 @@ from rexdet.report.detection_errors import ErrorBreakdown, break_down
 from rexdet.report.run_differences import FieldDifference, run_differences
 
 MOST_RESAMPLES = 100_000
+# Sums in another order: the last digits of an AP may differ.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,21 @@ def compare(
         lost=lost,
         equal=equal,
         without_objects=without,
-        notes=compared.notes,
+        notes=(*compared.notes, *_changed_files(compared, iou_type, numbers[0])),
     )
+
+
+def _changed_files(compared: Compared, iou_type: str, row: NumberRow) -> list[str]:
+    """Runs whose detections no longer give the AP of their record."""
+    notes = []
+    for name, run, interval in (("A", compared.one, row.one), ("B", compared.other, row.other)):
+        recorded = run.record.metrics.get(iou_type, {}).get("AP")
+        if compared.whole and recorded is not None and abs(recorded - (interval.value or 0.0)) > _SAME:
+            notes.append(
+                f"{name}'s detections are not those of its record, which says AP {100 * recorded:.1f}: the file was "
+                "written again since"
+            )
+    return notes
 
 
 def _by_falling_difference(row: NumberRow) -> tuple[bool, float]:

@@ -313,6 +313,15 @@ def test_what_a_reader_must_know_is_said(saved_runs: Any, two_runs: tuple[Path, 
         assert word in text
 
 
+def test_detections_that_are_not_the_records_are_told(
+    saved_runs: Any, two_runs: tuple[Path, Path], compare: Compare
+) -> None:
+    assert json.loads(compare(*two_runs, "--json")[1])["notes"] == []
+    saved_runs.detections(7, 0.3).save(two_runs[1] / "detections.json")
+    (note,) = json.loads(compare(*two_runs, "--json")[1])["notes"]
+    assert note.startswith("B's detections are not those of its record")
+
+
 def test_long_values_are_cut_where_they_tell_least(saved_runs: Any, compare: Compare) -> None:
     deep = "/a/very/deep/folder/of/somebody/who/likes/folders"
     runs = [
