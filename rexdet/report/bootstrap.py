@@ -25,7 +25,7 @@ from rexdet.report.statistics import CONFIDENCE, POWER
 RESAMPLES = 1000
 LEAST_IMAGES = 10
 """Fewer images with objects of a class or area range give no interval: resamples of one object never disagree."""
-_AT_ONCE = 50
+_AT_ONCE = 100
 # Key -> (area range, rows of the IoU thresholds or None for all): the numbers that are intervals of.
 NUMBERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "AP": ("all", None),

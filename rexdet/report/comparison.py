@@ -68,7 +68,13 @@ class ImageRow:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "difference": self.difference}
+        return {
+            "image_id": self.image_id,
+            "file_name": self.file_name,
+            "A": self.one,
+            "B": self.other,
+            "difference": self.difference,
+        }
 
 
 @dataclass(frozen=True, eq=False)

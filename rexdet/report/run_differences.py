@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -33,7 +33,7 @@ class FieldDifference:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        return {"group": self.group, "field": self.field, "A": self.one, "B": self.other}
 
 
 def run_differences(one: RunRecord, other: RunRecord) -> list[FieldDifference]:

@@ -81,7 +81,7 @@ def test_images_won_and_lost_are_those_whose_own_ap_differs(
             if entry["image_id"] == first["image_id"]
         ],
     }
-    for name, seed, found in (("one", 1, 0.5), ("other", 2, 0.95)):
+    for name, seed, found in (("A", 1, 0.5), ("B", 2, 0.95)):
         made = saved_runs.detections(seed, found)
         mine = made.take(made.image_ids == first["image_id"])
         alone = Detections(mine.image_ids, mine.boxes, mine.scores, np.ones(len(mine), np.int64))
@@ -285,7 +285,9 @@ def test_different_data_is_refused_or_cut_to_what_is_shared(
     for name, detections in (("A", saved_runs.detections(1, 0.5)), ("B", made)):
         expected = evaluate(part, detections.take(detections.image_ids > 3)).numbers["AP"]
         assert answer["numbers"]["AP"][name]["value"] == pytest.approx(expected)
-    assert any(entry["field"] == "val.fingerprint" for entry in answer["differences"])
+    (data,) = [entry for entry in answer["differences"] if entry["field"] == "val.fingerprint"]
+    assert data["group"] == "data"
+    assert data["A"] != data["B"]
 
 
 def test_data_with_nothing_in_common(saved_runs: Any, two_runs: tuple[Path, Path], compare: Compare) -> None:
