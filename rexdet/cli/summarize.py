@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rexdet.report.summary import Summary
     from rexdet.report.tables import Table
 
+_NOT_PRINTED = ("runs", "pairs")
 HELP = "tables of many runs beside the published numbers: text, Markdown, CSV, LaTeX, one page"
 
 
@@ -79,11 +80,13 @@ def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
     from rexdet.report.summary import TABLES
     from rexdet.report.writers import sorted_rows
 
-    names = arguments.table or [name for name in TABLES if name in summary.tables]
+    # Those that grow with the runs and with the square of the rows are for files and the page, unless they are named.
+    is_written = any((arguments.output, arguments.html, arguments.latex, arguments.markdown, arguments.json))
+    names = arguments.table or [name for name in TABLES if is_written or name not in _NOT_PRINTED]
     for name in names:
         if name not in TABLES:
             raise UserError(f"no table is called {name!r}", fix=f"there are {', '.join(TABLES)}")
-    tables = [summary.tables[name] for name in names if name in summary.tables]
+    tables = summary.filled(names)
     if not tables:
         # What was skipped and left out is the answer then.
         raise UserError("nothing to show: " + " ".join(summary.notes), ", ".join(arguments.runs))
@@ -148,8 +151,7 @@ def _print(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
     if not console.is_terminal:
         # A file or a pipe has no width: tables are not folded for one.
         console = Console(width=400)
-    # The list of runs is for files and the page, unless it was asked for.
-    shown = [table for table in tables if arguments.table or table.id not in ("runs", "pairs")]
+    shown = [table for table in tables if arguments.table or table.id not in _NOT_PRINTED]
     print_tables(shown or tables, console)
     for note in summary.notes:
         console.print(Text(note), style="dim")

@@ -27,9 +27,7 @@ _POINTS = 120
 
 def cost_charts(summary: Summary) -> list[Chart]:
     """AP, and the accuracy of each transfer setting, against MACs, parameters and latency."""
-    table = summary.tables.get("networks")
-    if table is None:
-        return []
+    table = summary.networks
     numbers = [column for column in table.columns if column.key.startswith(("ap", "transfer"))]
     charts: list[Chart] = []
     for column in numbers:

@@ -207,6 +207,7 @@ def protocol_differences(ours: Protocol, theirs: Protocol) -> dict[str, tuple[ob
     return found
 
 
+@lru_cache(maxsize=4096)
 def _published_recipe(protocol: DetectionProtocol) -> str | None:
     """The published protocol whose recipe it is, whatever the backbone started from and however much of it learnt."""
     for identifier, other in published.protocols().items():

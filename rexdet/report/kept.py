@@ -108,9 +108,9 @@ def _printed(page: Path, words: Sequence[str]) -> str:
             f"a mark cannot be followed: {unknown[0]}", str(page), "it knows --table, --columns, --no-costs"
         )
     summary = summarise_runs(read([_resolved(page, path) for path in asked.runs]), with_costs=not asked.no_costs)
-    if asked.table not in summary.tables:
+    table = summary.table(asked.table)
+    if not table.rows:
         raise UserError(f"the records of a mark give no table {asked.table}", str(page))
-    table = summary.tables[asked.table]
     return markdown_table(chosen_columns(table, asked.columns.split(",")) if asked.columns else table)
 
 
@@ -123,7 +123,7 @@ def _resolved(page: Path, path: str) -> Path:
 
 def _cells(text: str) -> list[list[str]]:
     return [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        [re.sub(r"\\([|*_<>`])", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         for line in text.splitlines()
         if line.strip() and not re.fullmatch(r"[|:\- ]+", line.strip())
     ]

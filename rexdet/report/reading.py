@@ -6,10 +6,12 @@ whose process is gone stays "running" in its file, and out of the tables.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,11 @@ def read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
     A run that is found twice counts once, in its latest state. Raises UserError for a path that does not exist, and
     where no record is found at all.
     """
+    with _without_collections():
+        return _read(paths)
+
+
+def _read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
     found: list[Found] = []
     skipped: list[tuple[str, str]] = []
     for path in paths:
@@ -112,6 +119,18 @@ def write_ledger(runs: Sequence[Found], path: Path) -> None:
     """Write the runs as a ledger, a record a line."""
     lines = [json.dumps(one.record.as_json(), ensure_ascii=False, allow_nan=False) for one in runs]
     write_text_atomically(path, "".join(f"{line}\n" for line in lines))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """No garbage collection meanwhile: it would go through all records again for every few hundred more."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy import stats
 
@@ -63,7 +64,7 @@ def summarise(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Sum
     if count == 1:
         return Summary(1, mean, None, None, None)
     deviation = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (count - 1))
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * deviation / math.sqrt(count)
+    half = _critical(confidence, count - 1) * deviation / math.sqrt(count)
     return Summary(count, mean, deviation, mean - half, mean + half)
 
 
@@ -98,15 +99,7 @@ def smallest_difference(
     """
     if runs < 2:
         return None
-    if deviation == 0.0:
-        return 0.0
-    low, high = 0.0, 1.0
-    while _power(high, runs, confidence) < power:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _power(middle, runs, confidence) < power else (low, middle)
-    return high * deviation
+    return deviation and deviation * _smallest_effect(runs, confidence, power)
 
 
 def runs_needed(
@@ -142,10 +135,29 @@ def _p_value(summary: Summary) -> float:
     return float(2 * stats.t.sf(abs(statistic), summary.count - 1))
 
 
+# Tables ask for the same few numbers of runs again and again.
+@lru_cache(maxsize=1024)
+def _critical(confidence: float, freedom: int) -> float:
+    """The t beyond which a two-sided test at this confidence rejects."""
+    return float(stats.t.ppf((1 + confidence) / 2, freedom))
+
+
+@lru_cache(maxsize=1024)
+def _smallest_effect(runs: int, confidence: float, power: float) -> float:
+    """The smallest true difference, in deviations, that so many pairs show with this probability."""
+    low, high = 0.0, 1.0
+    while _power(high, runs, confidence) < power:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _power(middle, runs, confidence) < power else (low, middle)
+    return high
+
+
 def _power(effect: float, runs: int, confidence: float) -> float:
     """Probability that a paired two-sided t-test shows a true difference of `effect` deviations."""
     freedom = runs - 1
-    critical = float(stats.t.ppf((1 + confidence) / 2, freedom))
+    critical = _critical(confidence, freedom)
     shift = effect * math.sqrt(runs)
     if shift > 37.0:
         # Beyond this the noncentral distribution is out of reach of doubles, and is normal for all purposes.

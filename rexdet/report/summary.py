@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from rexdet.report.costs import count_costs, latencies
 from rexdet.report.detection_table import comparison_table, detection_table, transfer_table
 from rexdet.report.groups import Groups, group
 from rexdet.report.networks_table import Known, networks_table, row_keys
 from rexdet.report.other_tables import latency_table, pairs_table, runs_table, searches_table
+from rexdet.report.over_networks import correlations_table, ranks_table
 from rexdet.report.reading import Found, Reading
 from rexdet.report.tables import Table
 
-TABLES = ("networks", "detection", "transfer", "published", "pairs", "searches", "latency", "runs")
+TABLES = (
+    "networks",
+    "detection",
+    "transfer",
+    "published",
+    "ranks",
+    "correlations",
+    "pairs",
+    "searches",
+    "latency",
+    "runs",
+)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """tables: those that are not empty, by id. notes: what was skipped and left out. The rest lies behind them."""
+    """Many records, sorted. notes: what was skipped and left out. The tables are made when they are asked for."""
 
-    tables: dict[str, Table]
     notes: tuple[str, ...]
     reading: Reading
     groups: Groups
@@ -31,27 +43,41 @@ class Summary:
         """Every run that was read."""
         return self.reading.runs
 
+    @cached_property
+    def networks(self) -> Table:
+        """The table of networks, which others rest on."""
+        return networks_table(self.groups, self.known)
+
+    def table(self, name: str) -> Table:
+        """A table of TABLES; one without rows where there is nothing to tell. Raises KeyError for another name."""
+        makers: dict[str, Callable[[], Table]] = {
+            "networks": lambda: self.networks,
+            "detection": lambda: detection_table(self.groups, self.known),
+            "transfer": lambda: transfer_table(self.groups, self.known),
+            "published": lambda: comparison_table(self.groups, self.known),
+            "ranks": lambda: ranks_table(self.networks),
+            "correlations": lambda: correlations_table(self.networks),
+            "pairs": lambda: pairs_table(self.groups, self.known),
+            "searches": lambda: searches_table(self.groups),
+            "latency": lambda: latency_table(self.runs),
+            "runs": lambda: runs_table(self.runs, self.groups.left_out),
+        }
+        return makers[name]()
+
+    def filled(self, names: Sequence[str] = TABLES) -> list[Table]:
+        """Those of the named tables that have rows."""
+        return [table for table in map(self.table, names) if table.rows]
+
 
 def summarise_runs(reading: Reading, *, with_partial: bool = False, with_costs: bool = True) -> Summary:
-    """Make every table of some runs. with_costs: count parameters and MACs, for which the networks are built."""
+    """Sort some runs. with_costs: count parameters and MACs, for which the networks are built."""
     groups = group(reading.runs, with_partial=with_partial)
     known = Known(
         costs=count_costs(row_keys(groups)) if with_costs else {},
         latencies=latencies(reading.runs),
-        metrics=_metrics(),
+        metrics=_metrics() if groups.transfer else {},
     )
-    made = (
-        networks_table(groups, known),
-        detection_table(groups, known),
-        transfer_table(groups, known),
-        comparison_table(groups, known),
-        pairs_table(groups, known),
-        searches_table(groups),
-        latency_table(reading.runs),
-        runs_table(reading.runs, groups.left_out),
-    )
-    tables = {table.id: table for table in made if table.rows}
-    return Summary(tables, tuple(_notes(reading, groups)), reading, groups, known)
+    return Summary(tuple(_notes(reading, groups)), reading, groups, known)
 
 
 def _metrics() -> dict[str, str]:
