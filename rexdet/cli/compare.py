@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rexdet.report.comparison import compare
     from rexdet.report.comparison_pictures import MOST_PICTURES, write_sheets
     from rexdet.report.comparison_text import comparison_text
+    from rexdet.runs.begin import make_folder
 
     if not 0 <= arguments.pictures <= MOST_PICTURES:
         raise UserError(f"--pictures {arguments.pictures}", fix=f"give 0 to {MOST_PICTURES}")
@@ -60,8 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         images=arguments.images,
         intersect=arguments.intersect,
     )
-    comparison = compare(compared, arguments.type, resamples=arguments.resamples, seed=arguments.seed, progress=True)
     folder = Path(arguments.output) if arguments.output else FOLDER / f"{_name(arguments.one)}_{_name(arguments.other)}"
+    if arguments.pictures:
+        # Asked for before the minute of resampling, not after it.
+        make_folder(folder)
+    comparison = compare(compared, arguments.type, resamples=arguments.resamples, seed=arguments.seed, progress=True)
     pictures = write_sheets(
         compared, comparison, folder, most=arguments.pictures, score_threshold=arguments.score_threshold
     )

@@ -203,6 +203,13 @@ def test_runs_that_cannot_be_compared(saved_runs: Any, two_runs: tuple[Path, Pat
     one_line(compare(one, gone), "schema version 99")
 
 
+def test_an_output_that_is_a_file(two_runs: tuple[Path, Path], compare: Compare) -> None:
+    file = two_runs[0] / "record.json"
+    before = file.read_bytes()
+    one_line(compare(*two_runs, "--output", file), "record.json", "another --output")
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -354,3 +361,29 @@ def test_configs_that_are_programs_are_told_line_by_line() -> None:
     # Of two engines the languages differ, not only the lines.
     third = RunRecord(kind="detection", name="x", engine="detectron2", config="A: 1")
     assert [entry.field for entry in run_differences(one, third)] == ["engine"]
+
+
+def test_runs_that_find_nothing(saved_runs: Any, two_runs: tuple[Path, Path], compare: Compare) -> None:
+    nothing = saved_runs.run("nothing", Detections.empty())
+    for kind in ("bbox", "segm"):
+        content = json.loads(compare(nothing, nothing, "--type", kind, "--json")[1])
+        assert content["numbers"]["AP"]["B"]["value"] == 0.0
+        assert content["errors"]["A"]["counts"]["missed"] == 33
+    content = json.loads(compare(nothing, two_runs[1], "--json")[1])
+    assert content["numbers"]["AP"]["difference"]["shown"] is True
+    assert content["images_lost"] == []
+
+
+def test_pictures_without_a_single_object(saved_runs: Any, compare: Compare) -> None:
+    empty = saved_runs.write_annotations("empty.json", {**saved_runs.content, "annotations": []})
+    runs = [
+        saved_runs.run(name, saved_runs.detections(seed, 0.5), annotations=empty)
+        for name, seed in (("one", 1), ("other", 2))
+    ]
+    status, out, _ = compare(*runs)
+    assert status == 0
+    assert "12 show no object" in out
+    content = json.loads(compare(*runs, "--json")[1])
+    assert content["numbers"]["AP"]["difference"]["value"] is None
+    assert content["errors"]["A"]["AP50"] is None
+    assert content["errors"]["A"]["counts"]["background"] > 0
