@@ -66,7 +66,7 @@ def detection_table(groups: Groups, known: Known) -> Table:
             **cost_cells(row, groups, known),
             **_effort(shown),
         }
-        builder.add(f"{row_id(row)} {setting.title}", cells)
+        builder.add(f"{row_id(row)} {setting.title}", cells, of=row_id(row))
         for published_row in _printed(shown, asked):
             builder.add(*published_row, origin="published")
     builder.notes += [
@@ -116,7 +116,7 @@ def transfer_table(groups: Groups, known: Known) -> Table:
             "images": fact(float(train.images)) if train and train.images else MISSING,
             **{key: cell for key, cell in _effort(group).items() if key == "hours"},
         }
-        builder.add(f"{row_id(row)} {setting.dataset} {head} {setting.content[-6:]}", cells)
+        builder.add(f"{row_id(row)} {setting.dataset} {head} {setting.content[-6:]}", cells, of=row_id(row))
         for beside in transfer_beside(group, metric):
             if (key := f"{row.network} {_place(beside)}") not in asked:
                 asked.add(key)
@@ -162,7 +162,8 @@ def comparison_table(groups: Groups, known: Known) -> Table:
                 "where": words(_place(beside)),
                 "differs": words(beside.told()),
             }
-            builder.add(f"{row_id(group.row)} {group.setting.title} {_place(beside)} {beside.cell.metric}", cells)
+            name = f"{row_id(group.row)} {group.setting.title} {_place(beside)} {beside.cell.metric}"
+            builder.add(name, cells, of=row_id(group.row))
     if builder.rows:
         builder.notes.append(
             "A difference is taken only where every field of the two recipes is known to be equal. Elsewhere the "

@@ -77,7 +77,9 @@ def chosen_columns(table: Table, keys: Sequence[str]) -> Table:
     for key in keys:
         if key not in places:
             raise UserError(f"the table {table.id} has no column {key!r}", fix=f"it has {', '.join(places)}")
-    rows = tuple(type(row)(row.key, tuple(row.cells[places[key]] for key in keys), row.origin) for row in table.rows)
+    rows = tuple(
+        type(row)(row.key, tuple(row.cells[places[key]] for key in keys), row.origin, row.of) for row in table.rows
+    )
     return Table(table.id, table.title, tuple(table.columns[places[key]] for key in keys), rows, table.notes)
 
 

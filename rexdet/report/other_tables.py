@@ -128,6 +128,7 @@ def runs_table(runs: Sequence[Found], left_out: Sequence[tuple[str, str]]) -> Ta
                 "events": words("; ".join(event.message for event in record.events)),
                 "where": words(one.where),
             },
+            of=row_id(row) if row else "",
         )
     return builder.build()
 

@@ -120,7 +120,7 @@ def _head(column: Column) -> str:
 
 def _row(row: Row, columns: Sequence[Column]) -> str:
     cells = "".join(_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True))
-    return f'<tr data-row="{html.escape(row.key)}">{cells}</tr>'
+    return f'<tr data-row="{html.escape(row.of or row.key)}">{cells}</tr>'
 
 
 def _cell(cell: Cell, column: Column) -> str:

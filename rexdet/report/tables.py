@@ -49,11 +49,14 @@ MISSING = Cell(status="missing")
 
 @dataclass(frozen=True)
 class Row:
-    """key: what it is, for links and files. cells: one a column. origin: whose row it is."""
+    """key: what it is, for files. cells: one a column. origin: whose row it is. of: the network and checkpoint, so that
+    what tables and charts say of the same one is found.
+    """
 
     key: str
     cells: tuple[Cell, ...]
     origin: Literal["ours", "published"] = "ours"
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,14 @@ class TableBuilder:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, key: str, cells: dict[str, Cell], origin: Literal["ours", "published"] = "ours") -> None:
+    def add(
+        self, key: str, cells: dict[str, Cell], origin: Literal["ours", "published"] = "ours", of: str = ""
+    ) -> None:
         """Add a row. Raises KeyError for a cell of a column that there is not."""
         known = {column.key for column in self.columns}
         if unknown := set(cells) - known:
             raise KeyError(f"{self.id} has no column {sorted(unknown)[0]!r}")
-        self.rows.append(Row(key, tuple(cells.get(column.key, MISSING) for column in self.columns), origin))
+        self.rows.append(Row(key, tuple(cells.get(column.key, MISSING) for column in self.columns), origin, of or key))
 
     def build(self, *, drop_empty: bool = True) -> Table:
         """The table; columns in which nothing stands are left out."""
@@ -111,7 +116,7 @@ class TableBuilder:
             for place in range(len(self.columns))
             if not drop_empty or any(row.cells[place].text for row in self.rows)
         ]
-        rows = tuple(Row(row.key, tuple(row.cells[place] for place in kept), row.origin) for row in self.rows)
+        rows = tuple(Row(row.key, tuple(row.cells[place] for place in kept), row.origin, row.of) for row in self.rows)
         return Table(self.id, self.title, tuple(self.columns[place] for place in kept), rows, tuple(self.notes))
 
 
