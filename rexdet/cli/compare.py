@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images drawn of those won and lost (default: 12)",
     )
     parser.add_argument(
-        "--score-threshold", type=float, default=0.5, metavar="S", help="least score that is drawn (default: 0.5)"
+        "--score-threshold", type=float, default=0.3, metavar="S", help="least score that is drawn (default: 0.3)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, 0 to 1, null where there is nothing")
 

@@ -21,7 +21,7 @@ _TEXT = 14
 
 
 def write_sheets(
-    compared: Compared, comparison: Comparison, folder: Path, *, most: int = 12, score_threshold: float = 0.5
+    compared: Compared, comparison: Comparison, folder: Path, *, most: int = 12, score_threshold: float = 0.3
 ) -> dict[str, Path]:
     """Write `won.png` and `lost.png`: the images with the largest differences, a row each.
 
