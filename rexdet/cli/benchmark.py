@@ -11,7 +11,7 @@ HELP = "time backbone, detector (mmdet: MMDetection's) or evaluation beside othe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `tools/benchmark.py`."""
-    parser.add_argument("what", choices=("backbone", "detector", "mmdet", "engines", "evaluation"))
+    parser.add_argument("what", choices=("backbone", "detector", "mmdet", "engines", "evaluation", "transfer"))
     parser.add_argument("--network", default="rexnet_1.0", metavar="NAME")
     parser.add_argument(
         "--rounds", type=int, default=0, metavar="N", help="alternations (default 15; evaluation 3), engines: seeds (1)"
@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="engines: training steps (default 600)")
     parser.add_argument(
         "--output", default="output/engines", metavar="D", help="engines: folder of the runs (default output/engines)"
+    )
+    parser.add_argument(
+        "--record", metavar="D", help="backbone: also leave a record of the latencies there, for tools/summarize.py"
     )
     parser.add_argument("--json", action="store_true")
 
@@ -34,7 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.rounds < 0:
         raise UserError(f"--rounds is {arguments.rounds}", fix="give a number of at least 1")
+    if arguments.record and arguments.what != "backbone":
+        raise UserError("--record is of the backbone's latencies", fix="leave it out, or benchmark the backbone")
     rows = _measure(arguments)
+    if arguments.record:
+        from rexdet.bench.record import write_latencies
+
+        command = ["tools/benchmark.py", *arguments.command]
+        write_latencies(Path(arguments.record), arguments.network, rows, command)
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:

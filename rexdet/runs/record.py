@@ -37,7 +37,7 @@ from rexdet.runs.process import Process, liveness
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME = "record.json"
 
-Kind = Literal["detection", "transfer", "search"]
+Kind = Literal["detection", "transfer", "search", "benchmark"]
 Status = Literal["running", "done", "failed", "killed"]
 
 
