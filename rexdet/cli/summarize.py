@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rexdet.report.summary import Summary
     from rexdet.report.tables import Table
 
-_NOT_PRINTED = ("runs", "pairs")
+_NOT_PRINTED = ("runs", "pairs", "intervals", "errors")
 HELP = "tables of many runs beside the published numbers: text, Markdown, CSV, LaTeX, one page"
 
 
@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help="most that the page's pictures take (default 4; 0: none)",
     )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="of the images, for the table intervals (0: none)"
+    )
     parser.add_argument("--check", metavar="F", help="compare the tables between the marks of a Markdown file; exit 2")
     parser.add_argument("--update", metavar="F", help="write the tables between the marks of a Markdown file anew")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -55,9 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.runs:
         raise UserError("no runs are named", fix="name folders of runs, records or ledgers")
+    if arguments.resamples < 0:
+        raise UserError(f"--resamples is {arguments.resamples}", fix="give 100 or more, 0 for none")
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures:g}", fix="give megabytes, 0 for none")
-    summary = summarise_runs(read(arguments.runs), with_partial=arguments.partial, with_costs=not arguments.no_costs)
+    summary = summarise_runs(
+        read(arguments.runs),
+        with_partial=arguments.partial,
+        with_costs=not arguments.no_costs,
+        resamples=arguments.resamples,
+    )
     tables = _chosen(summary, arguments)
     written = _write(summary, tables, arguments)
     if arguments.json:

@@ -23,7 +23,8 @@ from rexdet.report.tables import Table
 from rexdet.report.writers import markdown_table
 
 _MARK = re.compile(
-    r"(?P<begin><!-- begin: tools/summarize\.py (?P<words>[^\n]*?) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL
+    r"^(?P<begin><!-- begin: tools/summarize\.py (?P<words>[^\n]*?) -->\n)(?P<text>.*?)(?P<end><!-- end -->)",
+    re.DOTALL | re.MULTILINE,
 )
 
 

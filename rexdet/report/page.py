@@ -11,7 +11,6 @@ from rexdet import __version__
 from rexdet.report import charts
 from rexdet.report.drawing import Chart
 from rexdet.report.pictures import KINDS, SCORE, Example, examples
-from rexdet.report.saved import saved_runs
 from rexdet.report.summary import Summary
 from rexdet.report.tables import DASH, Cell, Column, Row, Table
 
@@ -25,7 +24,7 @@ def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 
 
     Raises UserError where matplotlib is not installed.
     """
-    saved, notes = saved_runs(summary.groups)
+    saved, notes = summary.saved
     shown, more = examples(saved, picture_bytes) if picture_bytes else ([], [])
     sections = {table.id: _table_section(table) for table in tables}
     drawn = {

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from rexdet.report.bootstrap import RESAMPLES
 from rexdet.report.costs import count_costs, latencies
+from rexdet.report.detail_tables import errors_table, intervals_table
 from rexdet.report.detection_table import comparison_table, detection_table, transfer_table
 from rexdet.report.groups import Groups, group
 from rexdet.report.networks_table import Known, networks_table, row_keys
 from rexdet.report.other_tables import latency_table, pairs_table, runs_table, searches_table
 from rexdet.report.over_networks import correlations_table, ranks_table
 from rexdet.report.reading import Found, Reading
+from rexdet.report.saved import Saved, saved_runs
 from rexdet.report.tables import Table
 
 TABLES = (
@@ -23,6 +26,8 @@ TABLES = (
     "ranks",
     "correlations",
     "pairs",
+    "intervals",
+    "errors",
     "searches",
     "latency",
     "runs",
@@ -37,6 +42,7 @@ class Summary:
     reading: Reading
     groups: Groups
     known: Known
+    resamples: int = RESAMPLES
 
     @property
     def runs(self) -> Sequence[Found]:
@@ -48,6 +54,11 @@ class Summary:
         """The table of networks, which others rest on."""
         return networks_table(self.groups, self.known)
 
+    @cached_property
+    def saved(self) -> tuple[list[Saved], list[str]]:
+        """The saved detections of one run a row, scored again; and why those of others are not there."""
+        return saved_runs(self.groups)
+
     def table(self, name: str) -> Table:
         """A table of TABLES; one without rows where there is nothing to tell. Raises KeyError for another name."""
         makers: dict[str, Callable[[], Table]] = {
@@ -58,6 +69,8 @@ class Summary:
             "ranks": lambda: ranks_table(self.networks),
             "correlations": lambda: correlations_table(self.networks),
             "pairs": lambda: pairs_table(self.groups, self.known),
+            "intervals": lambda: intervals_table(self.saved[0], resamples=self.resamples),
+            "errors": lambda: errors_table(self.saved[0]),
             "searches": lambda: searches_table(self.groups),
             "latency": lambda: latency_table(self.runs),
             "runs": lambda: runs_table(self.runs, self.groups.left_out),
@@ -69,15 +82,19 @@ class Summary:
         return [table for table in map(self.table, names) if table.rows]
 
 
-def summarise_runs(reading: Reading, *, with_partial: bool = False, with_costs: bool = True) -> Summary:
-    """Sort some runs. with_costs: count parameters and MACs, for which the networks are built."""
+def summarise_runs(
+    reading: Reading, *, with_partial: bool = False, with_costs: bool = True, resamples: int = RESAMPLES
+) -> Summary:
+    """Sort some runs. with_costs: count parameters and MACs, for which the networks are built. resamples: of the images
+    for the table `intervals`; 0: none.
+    """
     groups = group(reading.runs, with_partial=with_partial)
     known = Known(
         costs=count_costs(row_keys(groups)) if with_costs else {},
         latencies=latencies(reading.runs),
         metrics=_metrics() if groups.transfer else {},
     )
-    return Summary(tuple(_notes(reading, groups)), reading, groups, known)
+    return Summary(tuple(_notes(reading, groups)), reading, groups, known, resamples)
 
 
 def _metrics() -> dict[str, str]:

@@ -107,6 +107,19 @@ def test_saved_detections_give_the_curves_of_the_records_ap(summary) -> None:
         assert (at_half.precision[:-1] >= at_half.precision[1:] - 1e-12).all()
 
 
+def test_intervals_and_errors_are_those_of_the_saved_detections(summary) -> None:
+    intervals = {row.cells[0].text + row.cells[1].text: row for row in summary.table("intervals").rows}
+    assert len(intervals) == 2
+    for row in intervals.values():
+        low, high = (float(end) for end in row.cells[5].text.split(" to "))
+        assert low <= row.cells[4].number <= high
+    for row in summary.table("errors").rows:
+        told = dict(zip((column.key for column in summary.table("errors").columns), row.cells, strict=True))
+        # A false alarm a picture, in a corner where nothing is.
+        assert told["background"].number == 12
+        assert told["right"].number + told["missed"].number + told["localisation"].number >= 33 - 1
+
+
 def test_detections_that_do_not_give_their_records_ap_are_not_shown(saved_runs, tmp_path) -> None:
     folder = saved_runs.run("changed", saved_runs.detections(1, 0.5))
     saved_runs.detections(2, 0.9).save(folder / "detections.json")

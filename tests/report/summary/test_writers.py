@@ -135,5 +135,5 @@ def test_marks_that_cannot_be_followed_are_one_line(transfer, written, tmp_path)
 def test_the_kept_tables_of_the_repository_are_what_its_records_say(repository) -> None:
     pages = [page for page in (repository / "README.md", repository / "docs" / "summarize.md") if page.is_file()]
     for page in pages:
-        if "<!-- begin: tools/summarize.py" in page.read_text(encoding="utf-8"):
+        if "\n<!-- begin: tools/summarize.py" in page.read_text(encoding="utf-8"):
             assert check(page) == []

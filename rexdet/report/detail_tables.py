@@ -1,0 +1,92 @@
+"""The tables that need the saved detections of a run: AP over resampled images, and errors by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from rexdet.coco.ground_truth import read_ground_truth
+from rexdet.coco.matched import Matched, match_once
+from rexdet.report.bootstrap import RESAMPLES, bootstrap
+from rexdet.report.detection_errors import KINDS, break_down
+from rexdet.report.networks_table import row_id
+from rexdet.report.saved import Saved
+from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, words
+
+_NUMBERS = ("AP", "AP50", "AP75")
+
+
+def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Table:
+    """AP of one run a row with its interval over the images: what other images would have given."""
+    columns = [*_WHO]
+    for key in _NUMBERS:
+        columns += [Column(key, f"{key} (%)", "%"), Column(f"{key}_interval", f"{key}, 95% over images")]
+    columns.append(Column("images", "images", "images"))
+    builder = TableBuilder("intervals", "AP over resampled images", columns)
+    for one in tqdm(saved if resamples else (), desc="resampling", unit="run", delay=5):
+        found = bootstrap(_matched(one), resamples=resamples)
+        cells = {**_who(one), "images": fact(float(found.images))}
+        for key in _NUMBERS:
+            interval = found.interval(key)
+            if interval.value is not None:
+                cells[key] = Cell(f"{100 * interval.value:.2f}", 100 * interval.value, "ours", None, _source(one))
+            if interval.low is not None and interval.high is not None:
+                cells[f"{key}_interval"] = words(f"{100 * interval.low:.2f} to {100 * interval.high:.2f}")
+        builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
+    if builder.rows:
+        builder.notes.append(
+            f"Percentiles over {resamples:,} resamples of the images, of one run a row (the first seed). What another "
+            "seed would give is not in it: that stands in the table of detection."
+        )
+    return builder.build()
+
+
+def errors_table(saved: Sequence[Saved]) -> Table:
+    """What one run a row gets wrong, and the AP50 that mending one kind alone would bring."""
+    columns = [*_WHO, Column("right", "right", "detections")]
+    for kind in KINDS:
+        columns += [
+            Column(kind, kind, "objects"),
+            Column(f"{kind}_cost", f"{kind}: AP50 (points)", "points"),
+        ]
+    builder = TableBuilder("errors", "Errors by kind", columns)
+    for one in saved:
+        found = break_down(_matched(one))
+        cells = {**_who(one), "right": fact(float(found.right))}
+        for kind in KINDS:
+            cells[kind] = fact(float(found.counts[kind]))
+            cost = found.costs[kind]
+            cells[f"{kind}_cost"] = MISSING if cost is None else Cell(f"{100 * cost:.2f}", 100 * cost)
+        builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
+    if builder.rows:
+        builder.notes.append(
+            "All detections of one run a row (the first seed), boxes, at IoU 0.5. The points are those that AP50 would "
+            "win if that kind alone were mended; they do not add up."
+        )
+    return builder.build()
+
+
+_WHO = (
+    Column("network", "network"),
+    Column("checkpoint", "checkpoint"),
+    Column("setting", "setting"),
+    Column("run", "run"),
+)
+
+
+def _who(one: Saved) -> dict[str, Cell]:
+    return {
+        "network": words(one.row.network),
+        "checkpoint": words(one.row.checkpoint),
+        "setting": words(one.setting.title),
+        "run": words(one.run.record.name),
+    }
+
+
+def _source(one: Saved) -> str:
+    return f"run {one.run.record.name}"
+
+
+def _matched(one: Saved) -> Matched:
+    return match_once(read_ground_truth(one.dataset), one.detections)
