@@ -15,8 +15,8 @@ FOLDER = Path("output") / "compare"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `tools/compare.py`."""
-    parser.add_argument("one", metavar="A", help="a run's folder, or its record.json: what is compared with")
-    parser.add_argument("other", metavar="B", help="another run's; differences are B minus A")
+    parser.add_argument("one", metavar="A", help="a run's folder, its record, or a folder of runs")
+    parser.add_argument("other", metavar="B", help="another; differences are B minus A")
     parser.add_argument("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks (default bbox)")
     parser.add_argument("--annotations", metavar="J", help="validation annotations, where the records' path is gone")
     parser.add_argument("--images", metavar="D", help="folder of their pictures, likewise")
@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rexdet.report.comparison import compare
     from rexdet.report.comparison_pictures import MOST_PICTURES, write_sheets
     from rexdet.report.comparison_text import comparison_text
+    from rexdet.report.seed_runs import compare_seeds, holds_several
     from rexdet.runs.begin import make_folder
 
     if not 0 <= arguments.pictures <= MOST_PICTURES:
@@ -54,9 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--score-threshold {arguments.score_threshold:g}", fix="give a number between 0 and 1")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}", fix="give a number of at least 0")
+    one, other, seeds = arguments.one, arguments.other, None
+    if holds_several(one) or holds_several(other):
+        seeds = compare_seeds(one, other, arguments.type)
+        one, other = seeds.paths
     compared = open_runs(
-        arguments.one,
-        arguments.other,
+        one,
+        other,
         annotations=arguments.annotations,
         images=arguments.images,
         intersect=arguments.intersect,
@@ -65,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pictures:
         # Asked for before the minute of resampling, not after it.
         make_folder(folder)
-    comparison = compare(compared, arguments.type, resamples=arguments.resamples, seed=arguments.seed, progress=True)
+    comparison = compare(
+        compared, arguments.type, resamples=arguments.resamples, seed=arguments.seed, progress=True, seeds=seeds
+    )
     pictures = write_sheets(
         compared, comparison, folder, most=arguments.pictures, score_threshold=arguments.score_threshold
     )

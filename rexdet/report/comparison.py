@@ -25,6 +25,7 @@ from rexdet.report.bootstrap import (
 from rexdet.report.compared_runs import Compared
 from rexdet.report.detection_errors import ErrorBreakdown, break_down
 from rexdet.report.run_differences import FieldDifference, run_differences
+from rexdet.report.seed_runs import SeedComparison
 
 MOST_RESAMPLES = 100_000
 # Sums in another order: the last digits of an AP may differ.
@@ -83,7 +84,7 @@ class Comparison:
 
     numbers: AP and its kin. classes: by falling difference, those without ground truth last. won, lost: images that B
     does better or worse on, the largest difference first. equal: how many are the same. without_objects: how many say
-    nothing. errors: of A and of B.
+    nothing. errors: of A and of B. seeds: where A and B are folders of runs; the rest is then of one run of each.
     """
 
     paths: tuple[str, str]
@@ -100,6 +101,7 @@ class Comparison:
     equal: int
     without_objects: int
     notes: tuple[str, ...]
+    seeds: SeedComparison | None = None
 
     def as_json(self, pictures: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Plain JSON values: shares 0 to 1, None for what does not exist. pictures: "won", "lost" -> file."""
@@ -111,6 +113,7 @@ class Comparison:
             "resamples": self.resamples,
             "seed": self.seed,
             "notes": list(self.notes),
+            **({} if self.seeds is None else {"seeds": self.seeds.as_json()}),
             "differences": [entry.as_json() for entry in self.differences],
             "numbers": {row.name: row.as_json() for row in self.numbers},
             "per_class": [row.as_json() for row in self.classes],
@@ -124,12 +127,20 @@ class Comparison:
 
 
 def compare(
-    compared: Compared, iou_type: str = "bbox", *, resamples: int = RESAMPLES, seed: int = 0, progress: bool = False
+    compared: Compared,
+    iou_type: str = "bbox",
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: bool = False,
+    seeds: SeedComparison | None = None,
 ) -> Comparison:
     """Compare run B (`compared.other`) with run A (`compared.one`).
 
-    iou_type: "bbox" or "segm". resamples: of the images, for the intervals. seed: of the draws, which are the same
-    for both. Raises UserError for masks that are not there, and for a number of resamples that gives no interval.
+    iou_type: "bbox" or "segm". resamples: of the images, for the intervals. seed: of the draws, which are the same for
+    both. seeds: of the folders of runs that the two stand for.
+
+    Raises UserError for masks that are not there, and for a number of resamples that gives no interval.
     """
     if not 100 <= resamples <= MOST_RESAMPLES:
         raise UserError(f"{resamples} resamples", fix=f"give 100 to {MOST_RESAMPLES:,}: an interval takes its tails")
@@ -171,7 +182,8 @@ def compare(
         lost=lost,
         equal=equal,
         without_objects=without,
-        notes=(*compared.notes, *_changed_files(compared, iou_type, numbers[0])),
+        seeds=seeds,
+        notes=(*(seeds.notes if seeds else ()), *compared.notes, *_changed_files(compared, iou_type, numbers[0])),
     )
 
 

@@ -13,12 +13,19 @@ from rexdet.report.bootstrap import LEAST_IMAGES, Interval
 from rexdet.report.comparison import Comparison, ImageRow, NumberRow
 from rexdet.report.detection_errors import KINDS
 from rexdet.report.run_differences import GROUPS, FieldDifference
+from rexdet.report.seed_runs import SeedComparison
+from rexdet.report.statistics import describe
 
 DASH = "–"
 _WIDEST = 44
 MOST_FIELDS = 60
 MOST_CLASSES = 20
 MOST_IMAGES = 5
+_OF_TWO_RUNS = (
+    "These are two runs: what another seed of the training would change is in none of these; name two folders of runs "
+    "with several seeds to see it."
+)
+_OF_SEEDS = "What another seed would change is in the table over seeds, not here."
 
 
 def comparison_text(comparison: Comparison, pictures: Mapping[str, Path] | None = None, *, whole: bool = False) -> str:
@@ -30,6 +37,7 @@ def comparison_text(comparison: Comparison, pictures: Mapping[str, Path] | None 
         f"A: {comparison.paths[0]}\nB: {comparison.paths[1]}",
         *(["\n".join(f"- {note}" for note in comparison.notes)] if comparison.notes else []),
         _fields(comparison.differences, whole),
+        *([_seeds(comparison.seeds)] if comparison.seeds else []),
         _numbers(comparison),
         _classes(comparison.classes, whole),
         _errors(comparison),
@@ -52,6 +60,40 @@ def _fields(differences: Sequence[FieldDifference], whole: bool) -> str:
     return "\n\n".join(lines)
 
 
+def _seeds(seeds: SeedComparison) -> str:
+    rows = []
+    for row in seeds.rows:
+        comparison = row.difference.comparison
+        cells = [DASH if part is None else describe(part, scale=100) for part in (row.one, row.other)]
+        if comparison is None:
+            cells += [DASH] * 5
+        else:
+            needed = row.difference.needed
+            cells += [
+                describe(comparison.summary, scale=100),
+                DASH if comparison.p_value is None else f"{comparison.p_value:.3f}",
+                "yes" if comparison.is_shown else "no",
+                _points(comparison.smallest),
+                DASH if needed is None else f"{needed:,}",
+            ]
+        rows.append((row.name, *cells))
+    note = (
+        f"Mean ± half of the 95% interval (Student's t) over seeds {_listed(seeds.shared)}, paired by seed: "
+        "another seed, the same images. `smallest`: the difference that so many pairs would have shown in 80 of 100 "
+        "cases. `pairs needed`: seeds of both that would show the observed difference as often, if it is real."
+    )
+    left_out = [f"{name} alone has {_listed(alone)}" for name, alone in zip("AB", seeds.alone, strict=True) if alone]
+    if left_out:
+        note += f" Left out: {'; '.join(left_out)}."
+    head = ("", "A (%)", "B (%)", "B - A", "p", "shown", "smallest", "pairs needed")
+    below = f"All that follows is of the runs of seed {seeds.shared[0]}."
+    return "\n\n".join((f"Over {len(seeds.shared)} seeds", _table(head, rows), note, below))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def _numbers(comparison: Comparison) -> str:
     kind = "box" if comparison.iou_type == "bbox" else "mask"
     head = ("", "A (%)", "B (%)", "B - A", "95% interval", "p", "shown", "smallest", "images needed")
@@ -61,8 +103,7 @@ def _numbers(comparison: Comparison) -> str:
         f"{comparison.seed}), the same images for A and B. `shown`: the interval of the difference leaves 0 out. "
         "`smallest`: the difference that so many images would have shown in 80 of 100 cases. `images needed`: to show "
         "the observed difference as often, if it is real. Objects on fewer than "
-        f"{LEAST_IMAGES} images give no interval. These are two runs: what another seed of the training would "
-        "change is in none of these, and takes runs with several seeds."
+        f"{LEAST_IMAGES} images give no interval. {_OF_SEEDS if comparison.seeds else _OF_TWO_RUNS}"
     )
     return "\n\n".join((f"Numbers ({kind}, {comparison.images:,} images)", _table(head, rows), note))
 

@@ -86,7 +86,9 @@ class SavedRuns:
             codes if masks else None,
         )
 
-    def run(self, name: str, detections: Detections | None, *, annotations: Path | None = None, **changes: Any) -> Path:
+    def run(
+        self, name: str, detections: Detections | None, /, *, annotations: Path | None = None, **changes: Any
+    ) -> Path:
         """A run's folder. changes: fields of the record."""
         path = annotations or self.annotations
         folder = self.folder / name
