@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from rexdet.report.costs import device_of, latencies
-from rexdet.report.facts import RowKey, row_key
+from rexdet.report.facts import row_key
 from rexdet.report.groups import Group, Groups
 from rexdet.report.networks_table import Known, row_id
 from rexdet.report.reading import Found
@@ -167,25 +168,36 @@ def pairs_table(groups: Groups, known: Known) -> Table:
     return builder.build()
 
 
-def _pairs(groups: Groups, known: Known) -> list[tuple[str, str, str, dict[object, float], dict[object, float]]]:
-    settings: dict[tuple[str, str], list[tuple[str, Group, str]]] = {}
+@dataclass(frozen=True)
+class Entry:
+    """A row in one setting. key: of the number that the setting is about."""
+
+    name: str
+    group: Group
+    key: str
+
+
+def entries_by_setting(groups: Groups, known: Known) -> dict[tuple[str, str], list[Entry]]:
+    """The rows of each setting, by its title and the images that it is about."""
+    settings: dict[tuple[str, str], list[Entry]] = {}
     for (row, setting, start), group in groups.detection.items():
         name = row_id(row) + (" frozen" if start == "frozen" else "")
-        settings.setdefault((f"AP {setting.title}", setting.content), []).append((name, group, "AP"))
+        settings.setdefault((f"AP {setting.title}", setting.content), []).append(Entry(name, group, "AP"))
     for (row, setting), group in groups.transfer.items():
         # The hash of the configuration may differ where a search chose other numbers: the images must not.
         content = " ".join(setting.content.split()[:2])
-        entry = (_unambiguous(row, group), group, known.metric(setting.dataset))
+        entry = Entry(row_id(row), group, known.metric(setting.dataset))
         settings.setdefault((setting.title, content), []).append(entry)
+    return settings
+
+
+def _pairs(groups: Groups, known: Known) -> list[tuple[str, str, str, dict[object, float], dict[object, float]]]:
     pairs = []
-    for (title, _), entries in sorted(settings.items(), key=lambda item: item[0]):
-        for (one, group, key), (other, another, _) in combinations(sorted(entries, key=lambda entry: entry[0]), 2):
-            pairs.append((title, one, other, _points(group.by_seed(key)), _points(another.by_seed(key))))
+    for (title, _), entries in sorted(entries_by_setting(groups, known).items(), key=lambda item: item[0]):
+        for one, other in combinations(sorted(entries, key=lambda entry: entry.name), 2):
+            ours, theirs = (_points(entry.group.by_seed(entry.key)) for entry in (one, other))
+            pairs.append((title, one.name, other.name, ours, theirs))
     return pairs
-
-
-def _unambiguous(row: RowKey, group: Group) -> str:
-    return f"{row_id(row)} {group.setting.what}".strip()
 
 
 def _points(values: dict[object, float]) -> dict[object, float]:

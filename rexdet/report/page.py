@@ -14,7 +14,7 @@ from rexdet.report.pictures import KINDS, SCORE, Example, examples
 from rexdet.report.summary import Summary
 from rexdet.report.tables import DASH, Cell, Column, Row, Table
 
-_LONG = ("command", "versions", "machine", "events", "where", "differs", "out")
+_LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
 # Nothing is fetched: the page is whole, and a browser is told so.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -38,7 +38,7 @@ def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 
     if shown:
         graphs["examples"] = _pictures_section(shown)
     # The answer first, then its costs, then what it rests on.
-    first = [key for key in ("networks",) if key in sections]
+    first = [key for key in ("answers", "networks") if key in sections]
     rest = [key for key in sections if key not in first]
     order = [
         *first,

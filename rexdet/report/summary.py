@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from rexdet.report.answers import answers_table
 from rexdet.report.bootstrap import RESAMPLES
 from rexdet.report.costs import count_costs, latencies
 from rexdet.report.detail_tables import errors_table, intervals_table
@@ -19,6 +20,7 @@ from rexdet.report.saved import Saved, saved_runs
 from rexdet.report.tables import Table
 
 TABLES = (
+    "answers",
     "networks",
     "detection",
     "transfer",
@@ -62,6 +64,7 @@ class Summary:
     def table(self, name: str) -> Table:
         """A table of TABLES; one without rows where there is nothing to tell. Raises KeyError for another name."""
         makers: dict[str, Callable[[], Table]] = {
+            "answers": lambda: answers_table(self.groups, self.known),
             "networks": lambda: self.networks,
             "detection": lambda: detection_table(self.groups, self.known),
             "transfer": lambda: transfer_table(self.groups, self.known),

@@ -1,0 +1,49 @@
+"""Which row is best, and which others may be as good for all that the runs tell."""
+
+from __future__ import annotations
+
+from rexdet.report.answers import answers_table
+from rexdet.report.costs import Cost
+from rexdet.report.groups import group
+from rexdet.report.networks_table import Known
+from rexdet.report.reading import Found
+
+KNOWN = Known(
+    costs={name: Cost(1, macs, 224) for name, macs in {"big": 3 * 10**9, "small": 10**9, "bad": 10**8}.items()}
+)
+
+
+def answer(*records):
+    table = answers_table(group([Found(record, str(place)) for place, record in enumerate(records)]), KNOWN)
+    return (
+        {column.key: cell for column, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+        if table.rows
+        else {}
+    )
+
+
+def test_what_is_not_shown_to_be_worse_stands_beside_the_best_with_the_cheapest(transfer) -> None:
+    scores = {"big": (0.90, 0.92, 0.91), "small": (0.905, 0.905, 0.91), "bad": (0.70, 0.72, 0.71)}
+    records = [
+        transfer(score, seed=seed, network=name) for name, found in scores.items() for seed, score in enumerate(found)
+    ]
+    told = answer(*records)
+    assert told["best"].text == "big@aaaaaaaaaaaa"
+    assert told["value"].text.startswith("91.00 ± ")
+    assert told["others"].text == "small@aaaaaaaaaaaa"
+    assert told["cheapest"].text == "small@aaaaaaaaaaaa"
+    assert told["cheapest_macs"].number == 1.0
+    assert told["compared"].number == 3
+
+
+def test_a_single_seed_shows_nothing(transfer) -> None:
+    told = answer(transfer(0.9, network="big"), transfer(0.1, network="bad"))
+    assert told["others"].text == "bad@aaaaaaaaaaaa"
+
+
+def test_one_row_alone_has_no_answer(transfer) -> None:
+    assert answer(transfer(0.9), transfer(0.8, seed=1)) == {}
+
+
+def test_a_row_of_unknown_cost_names_no_cheapest(transfer) -> None:
+    assert "cheapest" not in answer(transfer(0.9, network="big"), transfer(0.9, network="unknown"))
