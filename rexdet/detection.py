@@ -75,16 +75,12 @@ def find_config(config: str) -> str:
     if Path(config).is_dir():
         raise UserError("is a folder, not a config file", where=config)
     path = Path(config)
-    from rexdet.configs import get_config
+    from rexdet.configs import get_config, list_configs
 
-    if len(path.parts) == 1:
-        return get_config(path.name)
-    if path.parts[0] == "configs":
-        # The README's commands work from any folder: configs travel with the package.
-        try:
-            return get_config(path.relative_to("configs").with_suffix("").as_posix())
-        except UserError:
-            pass
+    # The README's commands work from any folder: configs travel with the package.
+    name = path.relative_to("configs") if path.parts[0] == "configs" else path
+    if len(path.parts) == 1 or name.with_suffix("").as_posix() in list_configs():
+        return get_config(name.as_posix())
     raise UserError("no such config file", where=config, fix="give a file, or the name of a shipped config")
 
 

@@ -20,10 +20,12 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     (B, C, H, W) -> the same shape. In training, a channel with a single value (squeeze-excitation at batch 1) has no
     variance to normalise by, so the running statistics are used, as in evaluation. `updates_statistics` is switched
-    off while activation checkpointing computes a forward pass for the second time.
+    off while activation checkpointing computes a forward pass for the second time. `is_held` is switched on in stages
+    that an engine freezes without changing their modules: their units then compute what those of frozen norms do.
     """
 
     updates_statistics = True
+    is_held = False
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -47,9 +49,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
-    """Batch norm over all processes; trains on CUDA only. `updates_statistics` as in BatchNorm2d."""
+    """Batch norm over all processes; trains on CUDA only. `updates_statistics` and `is_held` as in BatchNorm2d."""
 
     updates_statistics = True
+    is_held = False
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.updates_statistics:
@@ -107,6 +110,11 @@ class FrozenBatchNorm2d(nn.Module):
         # A trained norm's counter means nothing to a norm that does not count.
         state_dict.pop(f"{prefix}num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def is_constant(norm: nn.Module) -> bool:
+    """Whether a norm never changes: a frozen one, or a batch norm of ours that is held (`is_held`) and evaluates."""
+    return type(norm) is FrozenBatchNorm2d or (bool(getattr(norm, "is_held", False)) and not norm.training)
 
 
 def group_count(channels: int, limit: int = 32) -> int:
@@ -194,7 +202,7 @@ class ConvolutionUnit(nn.Module):
     """Convolution, norm, activation: (B, C_in, H, W) -> (B, C_out, ceil(H/stride), ceil(W/stride)).
 
     norm: as in `make_norm`, or "" for none; the convolution then has a bias.
-    A norm whose statistics are constants for good (FrozenBatchNorm2d) is folded into the convolution at every call, so
+    A norm whose statistics are constants for good (`is_constant`) is folded into the convolution at every call, so
     that the map is walked once less, forward and backward, and nothing is kept that could go stale.
     """
 
@@ -232,7 +240,7 @@ class ConvolutionUnit(nn.Module):
         return self.activation(self.norm(self.conv(x)))
 
     def _folds(self) -> bool:
-        if type(self.norm) is not FrozenBatchNorm2d or type(self.conv) is not nn.Conv2d:
+        if type(self.conv) is not nn.Conv2d or not is_constant(self.norm):
             return False
         if self.conv._forward_hooks or self.norm._forward_hooks or self.conv._forward_pre_hooks:
             return False  # Somebody wants to see the two steps.
