@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", metavar="F", help="write the tables as Markdown")
     parser.add_argument("--ledger", metavar="F", help="write every run once, a record a line, to take elsewhere")
     parser.add_argument(
+        "--publish",
+        metavar="D",
+        help="write the records of runs that are done there, without what tells of the machine",
+    )
+    parser.add_argument(
         "--table", action="append", metavar="NAME", help="networks, detection, ... (may be repeated; default: all)"
     )
     parser.add_argument("--columns", metavar="A,B", help="with one --table: only these columns, in this order")
@@ -119,7 +124,7 @@ def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
 
 def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace) -> list[Path]:
     from rexdet.files import write_text_atomically
-    from rexdet.report.reading import write_ledger
+    from rexdet.report.reading import publish, write_ledger
     from rexdet.report.writers import comma_separated, latex, markdown
 
     texts: dict[Path, str] = {}
@@ -145,6 +150,9 @@ def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(path, text)
+    if arguments.publish:
+        (Path(arguments.publish) / "records").mkdir(parents=True, exist_ok=True)
+        publish(summary.runs, Path(arguments.publish))
     if arguments.ledger:
         write_ledger(summary.runs, Path(arguments.ledger))
         return [*texts, Path(arguments.ledger)]

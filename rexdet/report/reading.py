@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
-from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_error
+from rexdet.runs.matrix import folder_name
+from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_error, write_record
 
 LEDGER_ENDING = ".jsonl"
 # What a copy of a record may lack without being another run's: they tell of one machine and of the files on its disk.
@@ -119,6 +120,19 @@ def write_ledger(runs: Sequence[Found], path: Path) -> None:
     """Write the runs as a ledger, a record a line."""
     lines = [json.dumps(one.record.as_json(), ensure_ascii=False, allow_nan=False) for one in runs]
     write_text_atomically(path, "".join(f"{line}\n" for line in lines))
+
+
+def publish(runs: Sequence[Found], folder: Path) -> int:
+    """Write the records of runs that are done for others, without what tells of one machine and its disk.
+
+    Returns how many. They lie in `records` below the folder, where `read` finds them.
+    """
+    done = [one.record for one in runs if one.record.status == "done"]
+    for record in done:
+        copy = record.model_copy(update={"process": None, "hardware": None, "files": {}})
+        key = _identity(record)[:12]
+        write_record(folder / "records" / f"{folder_name(record.name)}-{key}.json", copy)
+    return len(done)
 
 
 @contextmanager

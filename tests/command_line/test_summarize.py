@@ -72,6 +72,16 @@ def test_single_files_a_ledger_and_back(runs, tmp_path, capsys) -> None:
     assert "imagenet" in (tmp_path / "b.csv").read_text()
 
 
+def test_published_records_are_the_same_runs_without_a_machine(runs, tmp_path, capsys) -> None:
+    assert execute("summarize", [str(runs), "--no-costs", "--publish", str(tmp_path / "kept")]) == 0
+    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "kept" / "records").iterdir())]
+    assert len(kept) == 2
+    assert all(record["process"] is None and record["hardware"] is None for record in kept)
+    capsys.readouterr()
+    assert execute("summarize", [str(runs), str(tmp_path / "kept"), "--no-costs"]) == 0
+    assert "2 runs read, 2 more of them again" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
