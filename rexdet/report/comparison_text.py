@@ -201,7 +201,7 @@ def _short(value: Any, whole: bool) -> str:
     if value is None:
         return DASH
     text = value if isinstance(value, str) and value else json.dumps(value)
-    text = " ".join(text.split()).replace("|", "\\|")
+    text = " ".join(text.split())
     if whole or len(text) <= _WIDEST:
         return text
     # Of a path, the end tells more.
@@ -210,4 +210,6 @@ def _short(value: Any, whole: bool) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
     alignment = ["left"] * text_columns + ["right"] * (len(head) - text_columns)
-    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True, colalign=alignment if rows else None)
+    # Names come from files: a bar or a line break in one would be a column or a row of its own.
+    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, head, tablefmt="pipe", disable_numparse=True, colalign=alignment if rows else None)

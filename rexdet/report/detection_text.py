@@ -99,4 +99,6 @@ def _points(value: float | None, digits: int = 1) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     alignment = ["left"] + ["right"] * (len(head) - 1)
-    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True, colalign=alignment if rows else None)
+    # Names come from files: a bar or a line break in one would be a column or a row of its own.
+    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, head, tablefmt="pipe", disable_numparse=True, colalign=alignment if rows else None)

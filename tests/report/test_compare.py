@@ -348,6 +348,16 @@ def test_long_values_are_cut_where_they_tell_least(saved_runs: Any, compare: Com
     assert f"{deep}/first.pth" in compare(*runs, "--whole")[1]
 
 
+def test_odd_names_of_classes_and_pictures_do_not_break_the_tables(saved_runs: Any, compare: Compare) -> None:
+    saved_runs.content["categories"][1]["name"] = "dog | wolf"
+    saved_runs.annotations = saved_runs.write_annotations("odd.json", saved_runs.content)
+    runs = [saved_runs.run(name, saved_runs.detections(seed, 0.6)) for name, seed in (("one", 1), ("other", 2))]
+    out = compare(*runs)[1]
+    (line,) = [line for line in out.splitlines() if "wolf" in line]
+    assert line.startswith("| dog \\| wolf")
+    assert line.replace("\\|", "").count("|") == 9
+
+
 def test_configs_that_are_programs_are_told_line_by_line() -> None:
     one, other = (
         RunRecord(kind="detection", name="x", engine="mmdet", config=config)
