@@ -3,6 +3,11 @@
 The images of the validation set are taken as a sample of all images that could have been asked for; drawn anew with
 replacement, as often as there are images, they show how far AP would move with other images (Efron, 1979). What
 another seed of the training would change is not in these intervals: that takes several runs (`statistics`).
+
+An AP of few images lies above that of many, and a resample's above that of its images. The interval of an AP is
+therefore the basic one: percentiles, reflected about the number (Davison and Hinkley, 1997, section 5.2), so that the
+shift counts against it and not for it. In the difference of two runs the shifts cancel; there the percentiles stand as
+they are. docs/compare.md says how often both held what they should.
 """
 
 from __future__ import annotations
@@ -43,8 +48,7 @@ class Interval:
 
     value: on the images themselves, None without ground truth. The rest is None too where fewer than LEAST_IMAGES show
     an object that counts: what cannot vary would pass for certain. low, high: the interval. deviation: of the
-    resamples.
-    resamples: those in which the number exists; fewer than were drawn where a class or range is rare.
+    resamples. resamples: those in which the number exists; fewer than were drawn where a class or range is rare.
     """
 
     value: float | None
