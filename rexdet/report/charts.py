@@ -33,7 +33,8 @@ def cost_charts(summary: Summary) -> list[Chart]:
     for column in numbers:
         for key, title in _COSTS:
             points = _points(table, key, column.key)
-            if len(points) > 1:
+            # Rows of one network alone have one cost.
+            if len({x.number for _, x, _ in points}) > 1:
                 charts.append(_scatter(f"cost{len(charts)}", column.title, title, points, _conditions(table, key)))
     return charts
 

@@ -15,6 +15,7 @@ from rexdet.report.summary import Summary
 from rexdet.report.tables import DASH, Cell, Column, Row, Table
 
 _LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
+_FEWEST_TO_FILTER = 5
 # Nothing is fetched: the page is whole, and a browser is told so.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -97,9 +98,11 @@ def _table_section(table: Table) -> str:
     head = "".join(_head(column) for column in table.columns)
     rows = "\n".join(_row(row, table.columns) for row in table.rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    hidden = " hidden" if len(table.rows) < _FEWEST_TO_FILTER else ""
     return f"""<section class="table" id="{table.id}">
 <h2>{html.escape(table.title)}</h2>
-<div class="bar"><label>Filter <input type="search" placeholder="words"></label><span class="soft count"></span></div>
+<div class="bar"{hidden}><label>Filter <input type="search" placeholder="words"></label>
+<span class="soft count"></span></div>
 <div class="scroll"><table>
 <thead><tr>{head}</tr></thead>
 <tbody>

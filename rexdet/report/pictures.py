@@ -156,7 +156,7 @@ def _draw(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     scale = np.array([size[0] / picture.width, size[1] / picture.height] * 2)
     for box in sorted(boxes, key=lambda box: KINDS.index(box.kind)):
         corners = on_canvas(box.box * scale, 1, size)
-        draw_box(drawing, corners, _COLOURS[box.kind], 2, dashed=box.kind == "missed")
+        draw_box(drawing, corners, _COLOURS[box.kind], 3, dashed=box.kind == "missed")
     return canvas
 
 

@@ -59,7 +59,7 @@ def test_every_config_and_data_file_is_in_it_and_nothing_of_tests_or_tools(repos
     for path in (repository / "transfer").glob("*.yaml"):
         assert f"rexdet/shipped_protocols/{path.name}" in names
     for path in (repository / "rexdet").rglob("*"):
-        if path.suffix in (".py", ".yaml", ".safetensors", ".tsv") or path.name == "py.typed":
+        if path.suffix in (".py", ".yaml", ".safetensors", ".tsv", ".css", ".js") or path.name == "py.typed":
             assert path.relative_to(repository).as_posix() in names
 
 
