@@ -30,6 +30,7 @@ from rexdet.report.statistics import CONFIDENCE, POWER
 RESAMPLES = 1000
 LEAST_IMAGES = 10
 """Fewer images with objects of a class or area range give no interval: resamples of one object never disagree."""
+MOST_IMAGES = 10_000_000
 _AT_ONCE = 100
 # Key -> (area range, rows of the IoU thresholds or None for all): the numbers that are intervals of.
 NUMBERS: dict[str, tuple[str, tuple[int, ...] | None]] = {
@@ -64,7 +65,7 @@ class Difference:
 
     interval: of the difference. p_value: two-sided, from the share of resamples on the other side of 0.
     smallest: the difference that so many images would have shown in 80% of all cases. images_needed: images that would
-    show the observed difference as often, if it is real. None: there is none, or no spread.
+    show the observed difference as often, if it is real. None: there is none, no spread, or more than MOST_IMAGES.
     """
 
     interval: Interval
@@ -229,8 +230,9 @@ def difference_of(
     factor = float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
     smallest = factor * interval.deviation
     # The deviation falls with the square root of the images.
-    needed = math.ceil(images * (smallest / value) ** 2) if value and smallest else None
-    return Difference(interval, min(1.0, 2 * min(sides)), smallest, needed)
+    needed = images * (smallest / value) ** 2 if value and smallest else math.inf
+    told = math.ceil(needed) if needed <= MOST_IMAGES else None
+    return Difference(interval, min(1.0, 2 * min(sides)), smallest, told)
 
 
 def _check_alike(one: Bootstrap, other: Bootstrap) -> None:

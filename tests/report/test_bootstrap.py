@@ -163,6 +163,8 @@ def test_the_smallest_difference_is_shown_in_four_of_five_cases() -> None:
     assert (np.abs(random.normal(difference.smallest, 1.0, 200_000)) > 1.96).mean() == pytest.approx(0.8, abs=0.01)
     # A difference of 0.5 takes (2.8 / 0.5)^2 as many images.
     assert difference.images_needed == pytest.approx(100 * 5.6**2, rel=0.02)
+    # What differs in the last digit alone is not told to need a number of images that nobody has.
+    assert difference_of(1e-17, random.normal(0, 1.0, 1000), 100).images_needed is None
 
 
 def test_what_has_no_ground_truth_has_no_interval() -> None:
