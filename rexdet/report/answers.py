@@ -34,8 +34,8 @@ def answers_table(groups: Groups, known: Known) -> Table:
     if builder.rows:
         builder.notes.append(
             "Best: the highest mean. Others stand beside it where their paired difference over seeds does not leave 0 "
-            "out, or where fewer than two seeds are shared, so that nothing can be said; `pairs` has the numbers, and "
-            "how many seeds would settle it."
+            "out, or where fewer than two seeds are shared, so that nothing can be said. The table of any two rows "
+            "has the numbers, and how many seeds would settle it."
         )
     return builder.build()
 

@@ -14,9 +14,9 @@ from rexdet.runs.record import RunRecord
 
 _KEYS = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APs": "AP small", "APm": "AP medium", "APl": "AP large"}
 _COLUMNS = (
-    Column("from", "from", help="ours, or published"),
     Column("network", "network"),
     Column("checkpoint", "checkpoint"),
+    Column("from", "from", help="ours, or published"),
     Column("detector", "detector"),
     Column("dataset", "test images"),
     Column(
@@ -86,9 +86,9 @@ def detection_table(groups: Groups, known: Known) -> Table:
 def transfer_table(groups: Groups, known: Known) -> Table:
     """A row for each network, checkpoint, data set and protocol, followed by what is printed for the same."""
     columns = (
-        Column("from", "from"),
         Column("network", "network"),
         Column("checkpoint", "checkpoint"),
+        Column("from", "from", help="ours, or published"),
         Column("dataset", "data set"),
         Column("protocol", "protocol"),
         Column("metric", "metric"),
