@@ -16,6 +16,8 @@ from rexdet.report.tables import DASH, Cell, Column, Row, Table
 
 _LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
 _FEWEST_TO_FILTER = 5
+# More than a browser sorts at once, or anybody reads.
+MOST_ROWS = 2000
 # Nothing is fetched: the page is whole, and a browser is told so.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -96,8 +98,12 @@ pointed at. A row that is clicked is marked in every table and chart.</p>
 
 def _table_section(table: Table) -> str:
     head = "".join(_head(column) for column in table.columns)
-    rows = "\n".join(_row(row, table.columns) for row in table.rows)
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    rows = "\n".join(_row(row, table.columns) for row in table.rows[:MOST_ROWS])
+    left_out = len(table.rows) - MOST_ROWS
+    told = (
+        [*table.notes, f"{left_out:,} further rows are left out here; --csv has them."] if left_out > 0 else table.notes
+    )
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in told)
     hidden = " hidden" if len(table.rows) < _FEWEST_TO_FILTER else ""
     return f"""<section class="table" id="{table.id}">
 <h2>{html.escape(table.title)}</h2>

@@ -111,7 +111,12 @@ def _notes(reading: Reading, groups: Groups, most: int = 10) -> list[str]:
     again = f", {reading.repeated:,} more of them again or in an earlier state" if reading.repeated else ""
     notes = [f"{count:,} run{'s' if count != 1 else ''} read{again}."]
     for title, listed in (("skipped", reading.skipped), ("in no table", groups.left_out)):
-        notes += [f"{title}: {where}: {why}" for where, why in listed[:most]]
-        if len(listed) > most:
-            notes.append(f"{title}: {len(listed) - most:,} more (--json and the page list them all)")
+        reasons: dict[str, list[str]] = {}
+        for where, why in listed:
+            reasons.setdefault(why, []).append(where)
+        for why, places in list(reasons.items())[:most]:
+            more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
+            notes.append(f"{title}: {places[0]}{more}: {why}")
+        if len(reasons) > most:
+            notes.append(f"{title}: {len(reasons) - most:,} further reasons (--json lists them all)")
     return notes

@@ -9,6 +9,7 @@ import pytest
 
 from rexdet.errors import UserError
 from rexdet.report.reading import Found, merge, read, write_ledger
+from rexdet.report.summary import summarise_runs
 from rexdet.runs.process import Process
 
 HERE = Process(pid=1, start_ticks=10, host="here", boot_id="x", pid_namespace=None)
@@ -90,3 +91,11 @@ def test_a_folder_is_read_to_its_depth(detection, transfer, written) -> None:
     found = read([runs])
     assert len(found.runs) == 4
     assert not found.skipped
+
+
+def test_what_stays_out_is_told_once_a_reason(detection, transfer, written) -> None:
+    cells = [transfer(seed=seed, group="val") for seed in range(30)]
+    notes = summarise_runs(read([written(detection(), *cells)]), with_costs=False).notes
+    assert notes[0] == "31 runs read."
+    assert len(notes) == 2
+    assert "and 29 more: it was scored on validation images alone" in notes[1]
