@@ -154,7 +154,11 @@ def transfer_dataset(record: RunRecord) -> str:
 
 def detector_of(record: RunRecord) -> str:
     """The detector's kind, as the published tables call it, or as its toolbox does."""
-    config = record.config or ""
+    return _detector_in(record.config or "", "segm" in record.metrics)
+
+
+@lru_cache(maxsize=4096)
+def _detector_in(config: str, with_masks: bool) -> str:
     if found := re.search(r"META_ARCHITECTURE: (\w+)", config):
         kind = "maskrcnn" if re.search(r"MASK_ON: true", config) and "RCNN" in found[1] else found[1].lower()
         return _DETECTORS.get(kind, found[1])
@@ -164,7 +168,7 @@ def detector_of(record: RunRecord) -> str:
         return _DETECTORS.get(types[-1].lower(), types[-1]) if types else "detector"
     if found := re.search(r"meta_arch\.(\w+)\.\w+", config):
         return found[1]
-    return "mask detector" if "segm" in record.metrics else "detector"
+    return "mask detector" if with_masks else "detector"
 
 
 def detection_protocol(record: RunRecord) -> DetectionProtocol:
@@ -264,12 +268,15 @@ def _epochs(record: RunRecord) -> float | Literal["unknown"]:
 
 def _split_name(record: RunRecord, which: Literal["train", "val"]) -> str:
     split = getattr(record.data, which)
-    if split is None or not split.path:
-        return UNKNOWN
+    return UNKNOWN if split is None or not split.path else _name_of_file(split.path, split.images)
+
+
+@lru_cache(maxsize=4096)
+def _name_of_file(named: str, count: int | None) -> str:
     for name, images in (("train2017", (118_287, 117_266)), ("val2017", (5_000,))):
-        if name in split.path and split.images in images:
+        if name in named and count in images:
             return f"COCO {name}"
-    path = PurePath(split.path)
+    path = PurePath(named)
     folder = path.parent.parent.name if path.parent.name == "annotations" else path.parent.name
     return "/".join(part for part in (folder, path.stem.removeprefix("instances_")) if part)
 

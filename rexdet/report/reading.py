@@ -85,15 +85,16 @@ def _read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
 def parse(text: bytes) -> RunRecord:
     """A record from its JSON text. Raises ValueError, in one line, for what is none and for a newer version's."""
     try:
-        values = orjson.loads(text)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ValueError(f"written by a newer rexdet: schema version {version}, this one reads up to {SCHEMA_VERSION}")
-    try:
-        return RunRecord.model_validate(values)
+        return RunRecord.model_validate_json(text)
     except ValidationError as error:
+        try:
+            values = orjson.loads(text)
+        except ValueError as reason:
+            raise ValueError(f"not JSON: {reason}") from None
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            newer = f"schema version {version}, this one reads up to {SCHEMA_VERSION}"
+            raise ValueError(f"written by a newer rexdet: {newer}") from None
         raise ValueError(f"not a record of a run: {first_error(error)}") from None
 
 
@@ -143,6 +144,8 @@ def _without_collections() -> Iterator[None]:
     try:
         yield
     finally:
+        # The records stay to the end: what is made of them later need not look at them again either.
+        gc.freeze()
         if was_on:
             gc.enable()
 
