@@ -36,8 +36,8 @@ def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Ta
         builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
-            f"Percentiles over {resamples:,} resamples of the images, of one run a row (the first seed). What another "
-            "seed would give is not in it: that stands in the table of detection."
+            f"From {resamples:,} resamples of the images, one run a row (the first seed). What another seed would give "
+            "is not in it: that stands in the table of detection."
         )
     return builder.build()
 
