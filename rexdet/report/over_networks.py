@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from rexdet.report.ranks import average_ranks, correlate
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, words
 
 _FEWEST = 3
@@ -24,6 +23,9 @@ def ranks_table(networks: Table) -> Table:
     complete = _complete(scores)
     if len(complete) < 2:
         return builder.build()
+    # Not above: scipy.stats takes seconds to import, and few summaries come here.
+    from rexdet.report.ranks import average_ranks
+
     found = average_ranks(complete)
     if found is None:
         return builder.build()
@@ -58,6 +60,8 @@ def correlations_table(networks: Table) -> Table:
         shared = [row for row in numbers[one] if row in numbers[other]]
         if len(shared) < _FEWEST:
             continue
+        from rexdet.report.ranks import correlate
+
         found = correlate([(numbers[one][row], numbers[other][row]) for row in shared])
         interval = MISSING
         if found.low is not None and found.high is not None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rexdet.report.answers import answers_table
-from rexdet.report.bootstrap import RESAMPLES
 from rexdet.report.costs import count_costs, latencies
-from rexdet.report.detail_tables import errors_table, intervals_table
 from rexdet.report.detection_table import comparison_table, detection_table, transfer_table
 from rexdet.report.groups import Groups, group
 from rexdet.report.networks_table import Known, networks_table, row_keys
@@ -44,7 +42,7 @@ class Summary:
     reading: Reading
     groups: Groups
     known: Known
-    resamples: int = RESAMPLES
+    resamples: int = 1000
 
     @property
     def runs(self) -> Sequence[Found]:
@@ -72,13 +70,24 @@ class Summary:
             "ranks": lambda: ranks_table(self.networks),
             "correlations": lambda: correlations_table(self.networks),
             "pairs": lambda: pairs_table(self.groups, self.known),
-            "intervals": lambda: intervals_table(self.saved[0], resamples=self.resamples),
-            "errors": lambda: errors_table(self.saved[0]),
+            "intervals": self._intervals,
+            "errors": self._errors,
             "searches": lambda: searches_table(self.groups),
             "latency": lambda: latency_table(self.runs),
             "runs": lambda: runs_table(self.runs, self.groups.left_out),
         }
         return makers[name]()
+
+    def _intervals(self) -> Table:
+        # Not above: these rooms import scipy.stats, which takes seconds.
+        from rexdet.report.detail_tables import intervals_table
+
+        return intervals_table(self.saved[0], resamples=self.resamples)
+
+    def _errors(self) -> Table:
+        from rexdet.report.detail_tables import errors_table
+
+        return errors_table(self.saved[0])
 
     def filled(self, names: Sequence[str] = TABLES) -> list[Table]:
         """Those of the named tables that have rows."""
@@ -86,7 +95,7 @@ class Summary:
 
 
 def summarise_runs(
-    reading: Reading, *, with_partial: bool = False, with_costs: bool = True, resamples: int = RESAMPLES
+    reading: Reading, *, with_partial: bool = False, with_costs: bool = True, resamples: int = 1000
 ) -> Summary:
     """Sort some runs. with_costs: count parameters and MACs, for which the networks are built. resamples: of the images
     for the table `intervals`; 0: none.
