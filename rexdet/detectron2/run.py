@@ -38,7 +38,7 @@ from rexdet.session.data import open_data, trainable_images
 from rexdet.session.precision import autocast_type
 from rexdet.session.record import data_split
 from rexdet.session.say import say
-from rexdet.session.scores import Scores, score
+from rexdet.session.scores import Scores, score, tell_scores
 
 __all__ = ["run"]
 
@@ -213,7 +213,7 @@ class Session:
                 time_share=TimeShare(**training_run.shares.fractions()),
                 files={**current.record.files, "weights": FINAL, **scores.files()},
             )
-            self._tell(scores, plan.output)
+            tell_scores(scores, plan.output)
         return 0
 
     def _resume(self, training_run: Training, current: Run) -> None:
@@ -300,7 +300,7 @@ class Session:
                 evaluated_weights=weights,
                 files=scores.files(),
             )
-            self._tell(scores, output)
+            tell_scores(scores, output)
         return 0
 
     def _match(self, names: list[str], ids: list[int], *, by_name: bool) -> ClassMap:
@@ -330,13 +330,6 @@ class Session:
         )
         current.update(evaluations=[*current.record.evaluations, entry])
         say(f"after {done} steps:\n{scores.table()}")
-
-    def _tell(self, scores: Scores, folder: Path) -> None:
-        if not is_main():
-            return
-        say(scores.table())
-        say(f"pictures: {folder / 'pictures'}")
-        say(f"record:   {folder / 'record.json'}")
 
 
 @contextmanager

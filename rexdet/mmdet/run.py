@@ -42,7 +42,7 @@ from rexdet.session.precision import autocast_type
 from rexdet.session.recipe import check_shared_memory
 from rexdet.session.record import data_split
 from rexdet.session.say import say
-from rexdet.session.scores import Scores, score, write_pictures
+from rexdet.session.scores import Scores, score, tell_scores, write_pictures
 
 __all__ = ["run"]
 
@@ -214,7 +214,7 @@ class Session:
                 time_share=TimeShare(**training_run.shares.fractions()),
                 files={**current.record.files, "weights": FINAL, **training_run.scores.files()},
             )
-            self._tell(training_run.scores, plan.output)
+            tell_scores(training_run.scores, plan.output)
         return 0
 
     def _tell_resumed(self, training_run: Training, planned: int) -> None:
@@ -281,7 +281,7 @@ class Session:
                 iteration=int(own["rexdet"]["steps"]) if own else None,
             )
             current.finish(**scores.parts(), evaluated_weights=weights, files=scores.files())
-            self._tell(scores, output)
+            tell_scores(scores, output)
         return 0
 
     def _match(self, names: list[str], ids: list[int], *, by_name: bool) -> ClassMap:
@@ -330,13 +330,6 @@ class Session:
         entry = PeriodicEvaluation(iteration=done, holds=holds, metrics=scores.parts()["metrics"])
         current.update(evaluations=[*current.record.evaluations, entry])
         say(f"after {done} steps:\n{scores.table()}")
-
-    def _tell(self, scores: Scores, folder: Path) -> None:
-        if not is_main():
-            return
-        say(scores.table())
-        say(f"pictures: {folder / 'pictures'}")
-        say(f"record:   {folder / 'record.json'}")
 
 
 _ = plugin  # importing it registers what a config may name

@@ -16,6 +16,7 @@ from rexdet.coco.evaluate import Evaluation, evaluate
 from rexdet.coco.images import UnreadableImage
 from rexdet.processes import gather, is_main
 from rexdet.session.data import load_entry
+from rexdet.session.say import say
 
 DETECTIONS_FILE = "detections.json"
 PICTURES = 8
@@ -55,6 +56,15 @@ class Scores:
         if self.unreadable:
             tables.append(f"partial: {len(self.unreadable)} pictures could not be read and count as missed")
         return "\n".join(tables)
+
+
+def tell_scores(scores: Scores, folder: Path) -> None:
+    """Say the numbers, and where a run's pictures and its record lie; the main process alone has them."""
+    if not is_main():
+        return
+    say(scores.table())
+    say(f"pictures: {folder / 'pictures'}")
+    say(f"record:   {folder / 'record.json'}")
 
 
 def merged(parts: list[Detections], unreadable: Mapping[int, str]) -> tuple[Detections, dict[int, str]]:
