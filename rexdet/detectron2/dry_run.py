@@ -15,7 +15,6 @@ from rexdet.detectron2.plan import Plan, lr_mismatch, recipe_differences
 from rexdet.detectron2.predict import predict_dataset
 from rexdet.job import DetectionJob
 from rexdet.processes import world_size
-from rexdet.session.classes import match_classes
 from rexdet.session.cost import Cost, Measured, measure_pass, sizes_to_measure, tell_cost, tell_differences
 from rexdet.session.data import trainable_images
 from rexdet.session.precision import autocast_type
@@ -83,7 +82,7 @@ def _evaluate_one(session: object, detector: nn.Module, val: CocoDataset) -> flo
     plan, train = session.plan, session.data.train
     assert train is not None
     names, ids = list(train.class_names), [category.id for category in train.categories]
-    classes = match_classes(names, ids, val, by_name=True)
+    classes = session.data.match_classes(names, ids, by_name=True)
     one = EvaluationSet(val, plan.test_augmentations, image_format=plan.image_format)
     begun = time.perf_counter()
     detections, _ = predict_dataset(

@@ -7,13 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from rexdet.coco.detections import Detections
-from rexdet.processes import is_main
+from rexdet.session import evaluation
 from rexdet.session.classes import ClassMap
 from rexdet.session.predictions import Found
-from rexdet.session.scores import merged
 
 
 def predict_dataset(
@@ -24,27 +22,12 @@ def predict_dataset(
     autocast: torch.dtype | None = None,
     use_masks: bool = False,
 ) -> tuple[Detections, dict[int, str]]:
-    """Run a model over this process's share of a data set; the main process gets everything.
+    """Run a model over this process's share of a data set: `rexdet.session.evaluation.predict_dataset`."""
 
-    Returns the detections of all processes (on the main one; empty elsewhere), and image id -> reason of the pictures
-    that could not be read. The model is left in the mode it was in.
-    """
-    was_training = model.training
-    model.eval()
-    parts: list[Detections] = []
-    unreadable: dict[int, str] = {}
-    try:
-        for inputs in tqdm(
-            loader, desc="evaluating", unit="image", disable=not is_main(), delay=5, mininterval=2, leave=False
-        ):
-            if "unreadable" in inputs:
-                unreadable[int(inputs["image_id"])] = inputs["unreadable"]
-                continue
-            instances = predict_one(model, inputs, autocast)
-            parts.append(found_by(instances, use_masks).detections(int(inputs["image_id"]), classes.category_ids))
-    finally:
-        model.train(was_training)
-    return merged(parts, unreadable)
+    def predict(inputs: Mapping[str, Any]) -> tuple[int, Found]:
+        return int(inputs["image_id"]), found_by(predict_one(model, inputs, autocast), use_masks)
+
+    return evaluation.predict_dataset(model, loader, classes, predict)
 
 
 def predict_one(model: nn.Module, inputs: Mapping[str, Any], autocast: torch.dtype | None = None) -> Any:

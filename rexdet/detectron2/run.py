@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,18 +26,20 @@ from rexdet.errors import UserError
 from rexdet.job import DetectionJob
 from rexdet.processes import barrier, is_main, process_group, rank, share, world_size
 from rexdet.runs.begin import check_folder
-from rexdet.runs.parts import PeriodicEvaluation, TimeShare, WeightsFile
+from rexdet.runs.parts import TimeShare, WeightsFile
 from rexdet.runs.record import RunRecord
 from rexdet.runs.run import Run
 from rexdet.runs.state import seed_everything
 from rexdet.session import checkpoints
 from rexdet.session.checkpoints import FINAL, Identity, classes_of, is_own, newest_checkpoint, read_checkpoint
-from rexdet.session.classes import ClassMap, match_classes
+from rexdet.session.classes import ClassMap
 from rexdet.session.data import open_data, trainable_images
+from rexdet.session.evaluation import evaluation_folder, note_evaluation, record_evaluation
 from rexdet.session.precision import autocast_type
 from rexdet.session.record import data_split
 from rexdet.session.say import say
 from rexdet.session.scores import Scores, score, tell_scores
+from rexdet.session.seed import choose_seed
 
 __all__ = ["run"]
 
@@ -186,7 +187,7 @@ class Session:
                 config=plan.config_text,
                 pixels=pixels_of(plan),
             )
-            classes = self._match(identity.class_names, identity.category_ids, by_name=True)
+            classes = self.data.match_classes(identity.class_names, identity.category_ids, by_name=True)
             training_run = Training(
                 detector,
                 plan,
@@ -239,17 +240,9 @@ class Session:
 
     def _seed(self) -> int:
         if self.resumed_from and self.checkpoint is not None:
-            seed = int(self.checkpoint["sampler"]["seed"])
-            if self.plan.seed not in (None, seed):
-                raise UserError(
-                    f"the run was started with seed {seed}, and {self.plan.seed} is given now",
-                    where=self.resumed_from,
-                    fix="--resume goes on with the same run; leave the seed out",
-                )
-            return seed
-        if self.plan.seed is not None:
-            return self.plan.seed
-        return int(share(secrets.randbelow(2**31)))
+            started_with = int(self.checkpoint["sampler"]["seed"])
+            return choose_seed(self.plan.seed, resumed=started_with, source=self.resumed_from)
+        return choose_seed(self.plan.seed)
 
     def _announcements(self, images: int, effective: int) -> list[str]:
         plan, train = self.plan, self.data.train
@@ -267,17 +260,16 @@ class Session:
     def evaluate_only(self) -> int:
         """Score the weights on the validation split, and leave a record in the output folder."""
         plan, job = self.plan, self.job
-        if self.data.val is None:
-            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
+        val = self.data.validation()
         detector = self.build()
         names, ids = classes_of(self.checkpoint) or (None, None)
         if names is None or ids is None:
-            names, ids = list(self.data.val.class_names), [category.id for category in self.data.val.categories]
-        classes = self._match(names, ids, by_name=job.map_classes == "by-name")
+            names, ids = list(val.class_names), [category.id for category in val.categories]
+        classes = self.data.match_classes(names, ids, by_name=job.map_classes == "by-name")
         if job.map_classes:
             for line in classes.lines():
                 say(line)
-        output = Path(job.output) if job.output else plan.output.with_name(f"{plan.output.name}-evaluation")
+        output = evaluation_folder(job, plan.output)
         record = RunRecord(
             kind="detection",
             name=output.name,
@@ -286,27 +278,20 @@ class Session:
             config=plan.config_text,
             network=network_part(detector, plan),
         )
-        record.data.val = data_split(self.data.val_files, self.data.val)
-        with Run.start(output, record) as current:
-            scores = self._evaluate(detector, classes, output)
-            write_pictures(detector, self.data.val, classes, plan, output)
-            own = self.checkpoint if self.checkpoint and is_own(self.checkpoint) else None
-            weights = WeightsFile(
-                holds="ema" if own and own["rexdet"]["holds"] == "ema" else "raw",
-                iteration=int(own["iteration"]) + 1 if own else None,
-            )
-            current.finish(
-                **scores.parts(),
-                evaluated_weights=weights,
-                files=scores.files(),
-            )
-            tell_scores(scores, output)
+        record.data.val = data_split(self.data.val_files, val)
+        own = self.checkpoint if self.checkpoint and is_own(self.checkpoint) else None
+        weights = WeightsFile(
+            holds="ema" if own and own["rexdet"]["holds"] == "ema" else "raw",
+            iteration=int(own["iteration"]) + 1 if own else None,
+        )
+        record_evaluation(
+            record,
+            output,
+            weights,
+            evaluate=lambda folder: self._evaluate(detector, classes, folder),
+            draw=lambda folder: write_pictures(detector, val, classes, plan, folder),
+        )
         return 0
-
-    def _match(self, names: list[str], ids: list[int], *, by_name: bool) -> ClassMap:
-        if self.data.val is None:
-            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
-        return match_classes(names, ids, self.data.val, by_name=by_name)
 
     def _evaluate(self, model: nn.Module, classes: ClassMap, folder: Path) -> Scores:
         assert self.data.val is not None
@@ -323,13 +308,7 @@ class Session:
 
     def _periodic(self, current: Run, model: nn.Module, classes: ClassMap, done: int) -> None:
         scores = self._evaluate(model, classes, self.plan.output)
-        if not is_main():
-            return
-        entry = PeriodicEvaluation(
-            iteration=done, holds="ema" if self.job.ema else "raw", metrics=scores.parts()["metrics"]
-        )
-        current.update(evaluations=[*current.record.evaluations, entry])
-        say(f"after {done} steps:\n{scores.table()}")
+        note_evaluation(current, "ema" if self.job.ema else "raw", scores, done)
 
 
 @contextmanager

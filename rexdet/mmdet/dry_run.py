@@ -78,7 +78,7 @@ def _evaluate_one(session: Any, detector: nn.Module) -> float:
     """Predict and score the first picture of the validation set; returns the seconds it took."""
     plan, train, val = session.plan, session.data.train, session.data.val
     names, ids = list(train.class_names), [category.id for category in train.categories]
-    classes = session._match(names, ids, by_name=True)
+    classes = session.data.match_classes(names, ids, by_name=True)
     one = EvaluationSet(val, plan.test_pipeline)
     begun = time.perf_counter()
     dtype = autocast_type(plan.amp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,20 @@ from rexdet.mmdet.rules import unsaid
 from rexdet.mmdet.train import Training
 from rexdet.processes import barrier, is_main, process_group, rank, share, world_size
 from rexdet.runs.begin import check_folder
-from rexdet.runs.parts import PeriodicEvaluation, TimeShare, WeightsFile
+from rexdet.runs.parts import TimeShare, WeightsFile
 from rexdet.runs.record import RunRecord
 from rexdet.runs.run import Run
 from rexdet.runs.state import seed_everything
 from rexdet.session.checkpoints import FINAL, check_rule, is_own
-from rexdet.session.classes import ClassMap, match_classes
+from rexdet.session.classes import ClassMap
 from rexdet.session.data import files_of_switches, open_data, trainable_images
+from rexdet.session.evaluation import evaluation_folder, note_evaluation, record_evaluation
 from rexdet.session.precision import autocast_type
 from rexdet.session.recipe import check_shared_memory
 from rexdet.session.record import data_split
 from rexdet.session.say import say
 from rexdet.session.scores import Scores, score, tell_scores, write_pictures
+from rexdet.session.seed import choose_seed
 
 __all__ = ["run"]
 
@@ -183,7 +184,7 @@ class Session:
         with Run.start(plan.output, record, resume=job.resume) as current:
             barrier()
             identity = identity_of(plan, record, list(train.class_names), [c.id for c in train.categories])
-            classes = self._match(identity.class_names, identity.category_ids, by_name=True)
+            classes = self.data.match_classes(identity.class_names, identity.category_ids, by_name=True)
             training_run = Training(
                 detector,
                 plan,
@@ -194,7 +195,7 @@ class Session:
                 norm_eval=bool(getattr(getattr(detector, "backbone", None), "norm_eval", False)),
                 run=current,
                 score=lambda model: self._evaluate(model, classes, plan.output),
-                after_evaluation=lambda holds, scores, done: self._periodic(current, holds, scores, done),
+                after_evaluation=lambda holds, scores, done: note_evaluation(current, holds, scores, done),
                 pictures=lambda model: self._draw(model, classes, plan.output),
                 val_loader=self._val_loader(),
                 content=self.checkpoint if self.resumed_from else None,
@@ -224,17 +225,9 @@ class Session:
 
     def _seed(self) -> int:
         if self.resumed_from and self.checkpoint is not None:
-            seed = int(self.checkpoint["rexdet_state"]["sampler"]["seed"])
-            if self.plan.seed not in (None, seed):
-                raise UserError(
-                    f"the run was started with seed {seed}, and {self.plan.seed} is given now",
-                    where=self.resumed_from,
-                    fix="--resume goes on with the same run; leave the seed out",
-                )
-            return seed
-        if self.plan.seed is not None:
-            return int(self.plan.seed)
-        return int(share(secrets.randbelow(2**31)))
+            started_with = int(self.checkpoint["rexdet_state"]["sampler"]["seed"])
+            return choose_seed(self.plan.seed, resumed=started_with, source=self.resumed_from)
+        return choose_seed(self.plan.seed)
 
     def _announcements(self, images: int, samples: int) -> list[str]:
         plan, train = self.plan, self.data.train
@@ -253,15 +246,14 @@ class Session:
     def evaluate_only(self) -> int:
         """Score the weights on the validation split, and leave a record in the output folder."""
         plan, job = self.plan, self.job
-        if self.data.val is None:
-            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
+        val = self.data.validation()
         detector = self.build()
         names, ids = self._known()
-        classes = self._match(names, ids, by_name=job.map_classes == "by-name")
+        classes = self.data.match_classes(names, ids, by_name=job.map_classes == "by-name")
         if job.map_classes:
             for line in classes.lines():
                 say(line)
-        output = Path(job.output) if job.output else plan.output.with_name(f"{plan.output.name}-evaluation")
+        output = evaluation_folder(job, plan.output)
         record = RunRecord(
             kind="detection",
             name=output.name,
@@ -271,23 +263,20 @@ class Session:
             network=network_part(detector, plan),
             versions=versions(),
         )
-        record.data.val = data_split(self.data.val_files, self.data.val)
-        with Run.start(output, record) as current:
-            scores = self._evaluate(detector, classes, output)
-            self._draw(detector, classes, output)
-            own = self.checkpoint if self.checkpoint and is_own(self.checkpoint) else None
-            weights = WeightsFile(
-                holds="ema" if own and own["rexdet"]["holds"] == "ema" else "raw",
-                iteration=int(own["rexdet"]["steps"]) if own else None,
-            )
-            current.finish(**scores.parts(), evaluated_weights=weights, files=scores.files())
-            tell_scores(scores, output)
+        record.data.val = data_split(self.data.val_files, val)
+        own = self.checkpoint if self.checkpoint and is_own(self.checkpoint) else None
+        weights = WeightsFile(
+            holds="ema" if own and own["rexdet"]["holds"] == "ema" else "raw",
+            iteration=int(own["rexdet"]["steps"]) if own else None,
+        )
+        record_evaluation(
+            record,
+            output,
+            weights,
+            evaluate=lambda folder: self._evaluate(detector, classes, folder),
+            draw=lambda folder: self._draw(detector, classes, folder),
+        )
         return 0
-
-    def _match(self, names: list[str], ids: list[int], *, by_name: bool) -> ClassMap:
-        if self.data.val is None:
-            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
-        return match_classes(names, ids, self.data.val, by_name=by_name)
 
     def _val_loader(self) -> Any:
         assert self.data.val is not None
@@ -323,13 +312,6 @@ class Session:
             write_pictures(self.data.val, folder, predict)
         finally:
             model.train(was_training)
-
-    def _periodic(self, current: Run, holds: Any, scores: Scores, done: int) -> None:
-        if not is_main():
-            return
-        entry = PeriodicEvaluation(iteration=done, holds=holds, metrics=scores.parts()["metrics"])
-        current.update(evaluations=[*current.record.evaluations, entry])
-        say(f"after {done} steps:\n{scores.table()}")
 
 
 _ = plugin  # importing it registers what a config may name

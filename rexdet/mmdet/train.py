@@ -58,7 +58,7 @@ class Training:
         norm_eval: bool,
         run: Run,
         score: Callable[[nn.Module], Scores],
-        after_evaluation: Callable[[str, Scores, int], None],
+        after_evaluation: Callable[[Literal["raw", "ema"], Scores, int], None],
         pictures: Callable[[nn.Module], None],
         val_loader: Any,
         content: dict[str, Any] | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rexdet.coco.layout import CocoPaths, find_coco
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
 from rexdet.processes import barrier, is_main
+from rexdet.session.classes import ClassMap, match_classes
 from rexdet.session.say import say
 
 # A training set may lose this share of its pictures, and at least so many, before training stops.
@@ -40,6 +42,16 @@ class Data:
     train_files: CocoFiles | None
     val: CocoDataset | None
     val_files: CocoFiles | None
+
+    def validation(self) -> CocoDataset:
+        """The validation split. Raises UserError where there is none."""
+        if self.val is None:
+            raise UserError("no validation set to evaluate on", fix="give --val-annotations and --val-images")
+        return self.val
+
+    def match_classes(self, names: Sequence[str], ids: Sequence[int], *, by_name: bool) -> ClassMap:
+        """Which category of the validation split each output of a model stands for: `session.classes`."""
+        return match_classes(names, ids, self.validation(), by_name=by_name)
 
 
 def open_data(job: DetectionJob, train_files: CocoFiles | None, val_files: CocoFiles | None, *, key: str) -> Data:
