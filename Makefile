@@ -46,7 +46,7 @@ $(MMDET): $(RUNTIME) requirements/mmdet.txt
 	@$(PYTHON) $(SETUP)/make_environment.py mmdet --folder $(VENV)
 	@touch $@
 
-mmcv-ops: setup-mmdet ## compile mmcv's own operators: about 10 minutes on 2 cores, for detectors that need more of them
+mmcv-ops: setup-mmdet ## compile mmcv's own operators: about 20 minutes on 2 cores, for detectors that need more of them
 	@$(PYTHON) $(SETUP)/make_environment.py mmcv-ops --folder $(VENV)
 
 quickstart: $(RUNTIME) ## from nothing to a trained detector, its table and its pictures, on the CPU

@@ -11,6 +11,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 
+from rexdet.errors import UserError
+from rexdet.mmdet.operators import COMPILED, operators_in_use
+
 
 @OPTIM_WRAPPERS.register_module()
 class RexDetAmpOptimWrapper(OptimWrapper):
@@ -60,3 +63,16 @@ class RexDetAmpOptimWrapper(OptimWrapper):
         state = dict(state_dict)
         self.scaler.load_state_dict(state.pop("loss_scaler", {}) or {})
         super().load_state_dict(state)
+
+
+def check_operators(amp: str | None, device: torch.device) -> None:
+    """Raise UserError for mixed precision that mmcv's operators do not take.
+
+    amp: a plan's. Compiled mmcv suppresses boxes and aligns regions in float32 alone on a CPU, and would stop the
+    first evaluation; torchvision's operators, which stand in for it, take every type.
+    """
+    if amp is not None and device.type == "cpu" and operators_in_use() == COMPILED:
+        raise UserError(
+            "compiled mmcv's operators take float32 alone on a CPU, and mixed precision is asked for",
+            fix="leave it out (--amp, AmpOptimWrapper), or train where make setup-mmdet alone was run",
+        )

@@ -25,6 +25,7 @@ from rexdet.errors import UserError
 logger = logging.getLogger("rexdet.mmdet")
 
 MODULE = "mmcv._ext"
+COMPILED = "compiled mmcv"
 # What the compiled kernel compares probabilities against before it takes their logarithm (FLT_MIN).
 SMALLEST = float(torch.finfo(torch.float32).tiny)
 
@@ -253,4 +254,4 @@ def operators_in_use() -> str:
     """One phrase for a record: whose operators mmcv uses."""
     if isinstance(sys.modules.get(MODULE), _Operators):
         return f"torchvision {torchvision.__version__} behind {MODULE}"
-    return "compiled mmcv"
+    return COMPILED

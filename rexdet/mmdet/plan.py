@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.mmdet.amp import check_operators
 from rexdet.mmdet.data import innermost_dataset
 from rexdet.mmdet.fit import BACKBONE, complete_config
 from rexdet.mmdet.loops import EPOCH_LOOP
@@ -142,6 +143,7 @@ def make_plan(
     if not draft:
         complete_config(cfg, check_pixels=identity is None)
     accumulate, amp = set_optimizer(cfg, job)
+    check_operators(amp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     ema = set_ema(cfg, job)
     node = cfg.train_dataloader
     innermost = innermost_dataset(node.dataset)

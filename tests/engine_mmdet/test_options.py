@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 
 import rexdet
 from rexdet.configs import get_config
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.mmdet import amp
+from rexdet.mmdet.operators import COMPILED
 from rexdet.mmdet.options import merge_options, read_options
 from rexdet.mmdet.plan import make_plan
 from rexdet.mmdet.rules import heads_with_classes
@@ -130,3 +133,17 @@ def test_schedules_in_words() -> None:
     assert schedule_words([warm, steps]) == "x0.1 at 8, 11 epochs"
     assert schedule_words(cosine) == "CosineAnnealingLR T_max 100 eta_min 0 end 150"
     assert (schedule_words(None), warm_up_words([])) == ("constant", "none")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="operators on CUDA take every type")
+def test_mixed_precision_that_compiled_operators_do_not_take_is_told_before_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(amp, "operators_in_use", lambda: "torchvision behind mmcv._ext")
+    assert plan(amp="bf16").amp == "bf16"
+    monkeypatch.setattr(amp, "operators_in_use", lambda: COMPILED)
+    assert plan().amp is None
+    for words in ({"amp": "bf16"}, {}):
+        options = () if words else ("optim_wrapper.type=AmpOptimWrapper",)
+        with pytest.raises(UserError, match=r"float32 alone on a CPU.*make setup-mmdet"):
+            plan("faster_rcnn", *options, **words)

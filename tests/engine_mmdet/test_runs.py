@@ -21,6 +21,7 @@ import torch
 import rexdet
 from rexdet.cli import execute
 from rexdet.coco.generate import EmbeddedPaths, generate_embedded
+from rexdet.mmdet.operators import COMPILED, operators_in_use
 from rexdet.mmdet.train import Training
 from rexdet.runs.record import RunRecord, read_record
 
@@ -367,7 +368,10 @@ def test_weights_start_a_new_run_at_step_one_and_heads_follow_the_classes(
     # torch 2.11's bfloat16 gradient of a 3x3 convolution over a 1x1 map reads memory that nobody wrote (CPU): above 64
     # pixels the last level of the pyramid is made from a larger map.
     larger = "train_dataloader.dataset.pipeline.2.scale=[(128,128),(160,160)]"
-    words = ["--weights", str(whole / "model_final.pth"), "--amp", "bf16"]
+    words = ["--weights", str(whole / "model_final.pth")]
+    # Compiled operators take float32 alone on a CPU, and a job that asks for less is answered with that.
+    narrow = operators_in_use() != COMPILED
+    words += ["--amp", "bf16"] if narrow else []
     words = arguments(tmp_path / "run", *words, options=(*SHORT, larger))
     words[words.index("--train-annotations") + 1] = str(more_classes)
     assert train(words) == 0
@@ -376,7 +380,7 @@ def test_weights_start_a_new_run_at_step_one_and_heads_follow_the_classes(
     assert [line["step"] for line in steps(tmp_path / "run")] == [1, 2, 3, 4, 5]
     record = read_record(tmp_path / "run")
     assert record.recipe is not None
-    assert record.recipe.amp == "bf16"
+    assert record.recipe.amp == ("bf16" if narrow else None)
     assert any("length: 1 epochs here" in line for line in record.recipe.differs_from_recipe)
 
 
