@@ -11,22 +11,26 @@ from torch import nn
 from rexdet.bench.alternate import alternate
 from rexdet.nets.features import run_steps
 
-SIZE = 256
+SIZE, QUICK_SIZE = 256, 64
 BATCH = 4
 
 
-def run(network: str = "rexnet_1.0", *, rounds: int = 15) -> list[dict[str, Any]]:
-    """Rows of one run: adapter over bare network (forward), RetinaNet's step with FREEZE_AT 2 over 0 at 256 px."""
-    return [*_adapter_rows(network, rounds), *_freezing_rows(network, max(rounds // 3, 3))]
+def run(network: str = "rexnet_1.0", *, rounds: int = 15, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows of one run: adapter over bare network (forward), RetinaNet's step with FREEZE_AT 2 over 0, at 256 px.
+
+    quick: at 64 px, to see that it works.
+    """
+    size = QUICK_SIZE if quick else SIZE
+    return [*_adapter_rows(network, rounds, size), *_freezing_rows(network, max(rounds // 3, 1), size)]
 
 
-def _adapter_rows(network: str, rounds: int) -> list[dict[str, Any]]:
+def _adapter_rows(network: str, rounds: int, size: int) -> list[dict[str, Any]]:
     from rexdet.zoo import create_model
 
     bare: Any = create_model(network).eval()
     detector: Any = _retinanet(network, freeze_at=0)
     adapter = detector.backbone.bottom_up.eval()
-    x = torch.randn(BATCH, 3, SIZE, SIZE)
+    x = torch.randn(BATCH, 3, size, size)
     steps = bare.steps[:-1]
     wanted = adapter.out_features
 
@@ -39,16 +43,16 @@ def _adapter_rows(network: str, rounds: int) -> list[dict[str, Any]]:
             return adapter(x)
 
     seconds = alternate({"bare": run_bare, "adapter": run_adapter}, rounds, "adapter")
-    return [{"what": f"adapter / bare network, {SIZE} px", "ratio": round(seconds["adapter"] / seconds["bare"], 3)}]
+    return [{"what": f"adapter / bare network, {size} px", "ratio": round(seconds["adapter"] / seconds["bare"], 3)}]
 
 
-def _freezing_rows(network: str, rounds: int) -> list[dict[str, Any]]:
+def _freezing_rows(network: str, rounds: int, size: int) -> list[dict[str, Any]]:
     rows = []
     for norm in ("FrozenBN", "BN"):
-        functions = {f"FREEZE_AT {at}": _step(_retinanet(network, freeze_at=at, norm=norm)) for at in (0, 2)}
+        functions = {f"FREEZE_AT {at}": _step(_retinanet(network, freeze_at=at, norm=norm), size) for at in (0, 2)}
         seconds = alternate(functions, rounds, f"RetinaNet step, {norm}")
         ratio = seconds["FREEZE_AT 2"] / seconds["FREEZE_AT 0"]
-        rows.append({"what": f"RetinaNet step, FREEZE_AT 2 / 0, {norm}, {SIZE} px", "ratio": round(ratio, 3)})
+        rows.append({"what": f"RetinaNet step, FREEZE_AT 2 / 0, {norm}, {size} px", "ratio": round(ratio, 3)})
     return rows
 
 
@@ -74,15 +78,15 @@ def _retinanet(network: str, *, freeze_at: int, norm: str = "BN") -> nn.Module:
     return detector.train()
 
 
-def _step(detector: nn.Module) -> Callable[[], None]:
+def _step(detector: nn.Module, size: int) -> Callable[[], None]:
     from detectron2.structures import Boxes, Instances
     from detectron2.utils.events import EventStorage
 
-    instances = Instances((SIZE, SIZE))
-    instances.gt_boxes = Boxes(torch.tensor([[20.0, 30.0, 120.0, 160.0], [60.0, 60.0, 240.0, 200.0]]))
+    instances = Instances((size, size))
+    instances.gt_boxes = Boxes(torch.tensor([[0.08, 0.12, 0.47, 0.62], [0.23, 0.23, 0.94, 0.78]]) * size)
     instances.gt_classes = torch.tensor([1, 2])
     batch = [
-        {"image": torch.randint(0, 255, (3, SIZE, SIZE)).float(), "instances": instances, "height": SIZE, "width": SIZE}
+        {"image": torch.randint(0, 255, (3, size, size)).float(), "instances": instances, "height": size, "width": size}
         for _ in range(BATCH)
     ]
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=1e-5, momentum=0.9)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=0, metavar="N", help="alternations (default 15; evaluation 3), engines: seeds (1)"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="backbone: float32 and no torch.compile; transfer: small sizes"
+        "--quick", action="store_true", help="backbone: float32 and no torch.compile; detector, transfer: small sizes"
     )
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="engines: training steps (default 600)")
     parser.add_argument(
@@ -60,7 +60,7 @@ def _measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
     if arguments.what == "detector":
         from rexdet.bench import detector
 
-        return detector.run(arguments.network, rounds=arguments.rounds or 15)
+        return detector.run(arguments.network, rounds=arguments.rounds or 15, quick=arguments.quick)
     if arguments.what == "engines":
         from rexdet.bench import engine_runs
 

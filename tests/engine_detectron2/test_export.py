@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from rexdet.detectron2 import build_bottom_up
 
+# What is exported once serves all of them, where they run in one process.
+pytestmark = pytest.mark.xdist_group("export")
+
 SIZES = [(1, 64, 96), (1, 97, 131), (2, 160, 64)]
 
 
 def make_backbone(name: str) -> nn.Module:
     """A backbone in evaluation mode whose running statistics are not those of a fresh network."""
     torch.manual_seed(0)
-    backbone = build_bottom_up(name)
+    backbone = build_bottom_up(name, overrides={"depth": 0.5})
     with torch.no_grad():
         for size in (64, 96):
             backbone.train()(torch.randn(2, 3, size, size))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 # One step over four images: a frozen-norm backbone under a loss that is a mean over images.
@@ -40,12 +39,11 @@ with process_group("cpu") as device:
 """
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_one_step_of_several_processes_is_the_step_of_one(tmp_path: Path, processes: int) -> None:
+def test_one_step_of_four_processes_is_the_step_of_one(tmp_path: Path) -> None:
     script = tmp_path / "step.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
     for command, name in (([sys.executable], "one.pt"), (launcher, "several.pt")):
         words = [*command, str(script), str(tmp_path / name)]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
