@@ -58,8 +58,9 @@ def test_the_last_map_is_the_last_block(build: Build) -> None:
     assert build("rexnet_1.0", out_features=("expand5", "penultimate")).channels == (768, 1280)
 
 
-@pytest.mark.parametrize("norm", [None, "BN"])
-@pytest.mark.parametrize("name", ["rexnet_1.0", "resnext50_32x4d", "nm2:1/rexnet_0.9"])
+@pytest.mark.parametrize(
+    ("name", "norm"), [("rexnet_1.0", "BN"), ("resnext50_32x4d", None), ("nm2:1/rexnet_0.9", None)]
+)
 def test_maps_are_bit_identical_in_mmdetection_detectron2_and_bare_pytorch(
     build: Build, weights_of: Callable[[str], Path], name: str, norm: str | None
 ) -> None:
