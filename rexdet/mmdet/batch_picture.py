@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import torch
-from mmdet.utils import register_all_modules
 from mmengine.model.utils import stack_batch
 
 import rexdet.mmdet  # noqa: F401 - registers what a config may name
 from rexdet.job import DetectionJob
+from rexdet.mmdet.begin import begin
 from rexdet.mmdet.data import build_training_set
 from rexdet.mmdet.plan import make_plan
 from rexdet.session.data import CocoFiles, open_split, trainable_images
@@ -25,7 +25,7 @@ def draw_training_batch(
     Pixels are shown as they are before the mean is subtracted; black at the right and below is the padding that brings
     a batch to one size. At most MOST pictures. Raises UserError as training would.
     """
-    register_all_modules(init_default_scope=True)
+    begin()
     plan = make_plan(DetectionJob(config), classes=None)
     dataset = open_split(CocoFiles(Path(annotations), Path(images)), "train")
     chosen = trainable_images(dataset, keep_empty=plan.keep_empty, limit=0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from mmdet.utils import register_all_modules
 from torch import nn
 
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.mmdet.begin import begin
 from rexdet.mmdet.build import build_model
 from rexdet.mmdet.checkpoint import known_classes, load_detector, read_checkpoint
 from rexdet.mmdet.data import PixelPipeline
@@ -42,7 +42,7 @@ def load_trained(job: DetectionJob) -> tuple[nn.Module, Plan, list[str], list[in
 
     A checkpoint of MMDetection's own tools has no category ids: they are then 1, 2, ... in the order of the classes.
     """
-    register_all_modules(init_default_scope=True)
+    begin()
     content = read_checkpoint(job.weights)
     known = known_classes(content)
     if known is None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.utils import register_all_modules
 from torch import nn
 
 import rexdet.mmdet as plugin
 from rexdet.coco.draw import Objects
 from rexdet.errors import UserError
 from rexdet.job import DetectionJob
+from rexdet.mmdet.begin import begin
 from rexdet.mmdet.build import build_model, identity_of
 from rexdet.mmdet.checkpoint import (
     check_resumable,
@@ -50,9 +49,7 @@ __all__ = ["run"]
 
 def run(job: DetectionJob) -> int:
     """Run a job; returns the exit status. Raises UserError."""
-    # MMDetection calls torch.meshgrid as older versions of torch wanted it; the result is the same.
-    warnings.filterwarnings("ignore", message="torch.meshgrid")
-    register_all_modules(init_default_scope=True)
+    begin()
     if job.replay:
         from rexdet.mmdet.replay import replay
 
