@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
 from rexdet.nets.resnet import stride_place
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.layouts import LAYOUTS, find_networks
+from rexdet.weights.matching import copy_into, match
 from rexdet.weights.resnet_shapes import ResNetShape
 from rexdet.weights.sanity import suspicions
 from rexdet.weights.shape_base import differ, in_words
 from rexdet.weights.shapes import CLASSIFIER_KEYS, first_difference, read_shape
 
 HEADS = ("auto", "keep", "reset")
-_COUNTER = "num_batches_tracked"
 _LISTED = 4
 logger = logging.getLogger(__name__)
 
@@ -139,9 +138,7 @@ def fill(
     plan = _compare(target, checkpoint, head, name_of, stride_place(model))
     if strict:
         plan.report.raise_if_wrong()
-    with torch.no_grad():
-        for key, tensor in plan.copies.items():
-            target[key].copy_(tensor)
+    copy_into(target, plan.copies)
     if plan.report.ok:
         logger.info("%s", plan.report.text())
     else:
@@ -172,40 +169,29 @@ def _compare(
         key in state and state[key].shape == target[key].shape for key in (*classifier, *in_file) if key in target
     )
     fate, note = _head_fate(target, checkpoint, head, classifier, head_fits)
-    skipped = set(classifier) if fate == "reset" else set()
-
-    wanted = [key for key in target if key not in skipped and not key.endswith(_COUNTER)]
-    missing = tuple(key for key in wanted if key not in state)
-    mismatched = tuple(
-        f"{key} {list(state[key].shape)} in the file, {list(target[key].shape)} in the model"
-        for key in wanted
-        if key in state and state[key].shape != target[key].shape
-    )
-    left = [key for key in state if key not in target and not key.endswith(_COUNTER)]
-    beyond = [key for key in left if _is_beyond(key, target)]
-    unexpected = [key for key in left if key not in beyond and not (fate == "reset" and _is_classifier(key))]
+    found = match(target, state, skipped=classifier if fate == "reset" else ())
+    beyond = [key for key in found.left if _is_beyond(key, target)]
+    unexpected = [key for key in found.left if key not in beyond and not (fate == "reset" and _is_classifier(key))]
     unexpected += checkpoint.extra
     if fate == "kept":
         unexpected += checkpoint.head_extra
 
     own = read_shape(target)
-    trouble = missing or unexpected or mismatched
+    trouble = found.missing or unexpected or found.mismatched
     difference = first_difference(checkpoint.shape, own) if trouble else ""
     if not trouble and differ(checkpoint.stride_in, stride_in):
         difference = in_words("stride_in", checkpoint.stride_in, stride_in)
-    fitting = [key for key in wanted if key in state and state[key].shape == target[key].shape]
-    counters = [key for key in target if key.endswith(_COUNTER) and key in state]
     report = LoadReport(
         source=checkpoint.source,
         layout=checkpoint.layout,
         kind=checkpoint.kind,
-        loaded=len(fitting),
-        expected=len(wanted),
-        missing=missing,
+        loaded=found.loaded,
+        expected=len(found.wanted),
+        missing=found.missing,
         unexpected=tuple(unexpected),
-        mismatched=mismatched,
+        mismatched=found.mismatched,
         difference=difference,
-        advice=_advice(checkpoint, difference, missing, name_of(target) if difference else None),
+        advice=_advice(checkpoint, difference, found.missing, name_of(target) if difference else None),
         head=fate,
         head_note=note,
         beyond=len(beyond),
@@ -215,7 +201,7 @@ def _compare(
         ignored=checkpoint.ignored,
         warnings=(*suspicions(state), *doubts(checkpoint)),
     )
-    return _Plan(report, {key: state[key] for key in (*fitting, *counters)})
+    return _Plan(report, found.copies)
 
 
 def _head_fate(

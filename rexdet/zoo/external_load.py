@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.load import HEADS, LoadReport
+from rexdet.weights.matching import copy_into, match
 from rexdet.weights.sanity import suspicions
 from rexdet.zoo.external_network import ExternalNetwork
 
 logger = logging.getLogger(__name__)
-_COUNTER = "num_batches_tracked"
 # Under this name a network of another package knows what it is.
 IDENTITY = "rexdet_network"
 BODY = "body."
@@ -35,10 +34,7 @@ def fill_external(model: nn.Module, checkpoint: Checkpoint, head: str = "auto", 
     report, copies = _compare(model, checkpoint, head)
     if strict:
         report.raise_if_wrong()
-    target = _target(model)
-    with torch.no_grad():
-        for key, tensor in copies.items():
-            target[key].copy_(tensor)
+    copy_into(_target(model), copies)
     logger.log(logging.INFO if report.ok else logging.WARNING, "%s", report.text())
     return report
 
@@ -48,7 +44,7 @@ def compare_external(model: nn.Module, checkpoint: Checkpoint, head: str = "auto
     return _compare(model, checkpoint, head)[0]
 
 
-def _compare(model: nn.Module, checkpoint: Checkpoint, head: str) -> tuple[LoadReport, dict[str, Tensor]]:
+def _compare(model: nn.Module, checkpoint: Checkpoint, head: str) -> tuple[LoadReport, Mapping[str, Tensor]]:
     if head not in HEADS:
         raise UserError(f"head is {head!r}", where="load_weights", fix=f"one of {', '.join(HEADS)}")
     network = external_network(model)
@@ -56,33 +52,22 @@ def _compare(model: nn.Module, checkpoint: Checkpoint, head: str) -> tuple[LoadR
     target, state = _target(model), checkpoint.tensors
     classifier = [key for key in network.classifier_keys if key in target]
     fate, note = _head_fate(target, checkpoint, head, classifier)
-    skipped = set(classifier) if fate == "reset" else set()
-
-    wanted = [key for key in target if key not in skipped and not key.endswith(_COUNTER)]
-    missing = tuple(key for key in wanted if key not in state)
-    mismatched = tuple(
-        f"{key} {list(state[key].shape)} in the file, {list(target[key].shape)} in the model"
-        for key in wanted
-        if key in state and state[key].shape != target[key].shape
-    )
-    left = [key for key in state if key not in target and not key.endswith(_COUNTER)]
+    found = match(target, state, skipped=classifier if fate == "reset" else ())
     # A backbone has everything up to its last map, so what the network has beside that lies behind it.
-    beyond = [key for key in left if key in network.shapes] if not classifier else []
-    unexpected = (*(key for key in left if key not in beyond), *checkpoint.extra)
+    beyond = [key for key in found.left if key in network.shapes] if not classifier else []
+    unexpected = (*(key for key in found.left if key not in beyond), *checkpoint.extra)
     if fate == "kept":
         unexpected += checkpoint.head_extra
-    fitting = [key for key in wanted if key in state and state[key].shape == target[key].shape]
-    counters = [key for key in target if key.endswith(_COUNTER) and key in state]
     report = LoadReport(
         source=checkpoint.source,
         layout=checkpoint.layout,
         kind=checkpoint.kind,
-        loaded=len(fitting),
-        expected=len(wanted),
-        missing=missing,
+        loaded=found.loaded,
+        expected=len(found.wanted),
+        missing=found.missing,
         unexpected=unexpected,
-        mismatched=mismatched,
-        difference=_difference(checkpoint, network) if missing or unexpected or mismatched else "",
+        mismatched=found.mismatched,
+        difference=_difference(checkpoint, network) if found.missing or unexpected or found.mismatched else "",
         advice=f"use {checkpoint.network}" if checkpoint.network not in (None, network.name) else "",
         head=fate,
         head_note=note,
@@ -93,7 +78,7 @@ def _compare(model: nn.Module, checkpoint: Checkpoint, head: str) -> tuple[LoadR
         ignored=checkpoint.ignored,
         warnings=suspicions(state),
     )
-    return report, {key: state[key] for key in (*fitting, *counters)}
+    return report, found.copies
 
 
 def _difference(checkpoint: Checkpoint, network: ExternalNetwork) -> str:
