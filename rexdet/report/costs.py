@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rexdet.errors import UserError
+from rexdet.report.counted import Counted, read_counted
 from rexdet.report.facts import RowKey
 from rexdet.report.reading import Found
 
@@ -45,20 +46,27 @@ class Latency:
 
 def count_costs(keys: Sequence[RowKey]) -> dict[str, Cost]:
     """The cost of every network that can be built from its name alone, by name."""
-    from rexdet.zoo.costs import cost_of
-
+    known = read_counted()
     costs = {}
     for name in dict.fromkeys(key.network for key in keys):
         # What stands behind a name in parentheses is not in the name: it cannot be built from it.
         if "(" in name or "[" in name:
             continue
-        try:
-            found = cost_of(name)
-        except UserError:
-            # The network of another package or of a file that is not here: a dash.
-            continue
-        costs[name] = Cost(found.parameters, found.macs, found.size)
+        counted = known.get(name) or _count(name)
+        if counted is not None:
+            costs[name] = Cost(*counted)
     return costs
+
+
+def _count(name: str) -> Counted | None:
+    from rexdet.zoo.costs import cost_of
+
+    try:
+        found = cost_of(name)
+    except UserError:
+        # The network of another package or of a file that is not here: a dash.
+        return None
+    return found.parameters, found.macs, found.size
 
 
 def latencies(runs: Sequence[Found]) -> dict[str, list[Latency]]:
