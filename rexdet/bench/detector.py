@@ -20,8 +20,8 @@ def run(network: str = "rexnet_1.0", *, rounds: int = 15, quick: bool = False) -
 
     quick: at 64 px, to see that it works.
     """
-    size = QUICK_SIZE if quick else SIZE
-    return [*_adapter_rows(network, rounds, size), *_freezing_rows(network, max(rounds // 3, 1), size)]
+    size, least = (QUICK_SIZE, 1) if quick else (SIZE, 3)
+    return [*_adapter_rows(network, rounds, size), *_freezing_rows(network, max(rounds // 3, least), size)]
 
 
 def _adapter_rows(network: str, rounds: int, size: int) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ class Plan:
     @property
     def device(self) -> torch.device:
         """Where the model lies: MMDetection takes CUDA where there is one."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _device()
 
     def steps_an_epoch(self, samples: int) -> int:
         """Forward passes an epoch over so many training samples; the last batch reaches over into the next epoch."""
@@ -143,7 +143,7 @@ def make_plan(
     if not draft:
         complete_config(cfg, check_pixels=identity is None)
     accumulate, amp = set_optimizer(cfg, job)
-    check_operators(amp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    check_operators(amp, _device())
     ema = set_ema(cfg, job)
     node = cfg.train_dataloader
     innermost = innermost_dataset(node.dataset)
@@ -250,6 +250,10 @@ def _recipe(cfg: Config, path: str) -> dict[str, Any]:
         "lr_reference": (batch, rate),
         **recipe_words(cfg),
     }
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def length_words(loop: Mapping[str, Any]) -> str:
