@@ -23,10 +23,11 @@ from torch import Tensor
 from rexdet.errors import UserError
 
 # A solution is done where the Newton decrement, which estimates what is still to be gained, is below this share of the
-# loss and of what has been gained over weights of 0, or below this much an image: a mean loss has no meaning to the
-# eighth decimal.
+# loss and a tenth of it of what has been gained over weights of 0, or below this much an image: a mean loss has no
+# meaning to the eighth decimal. At strong penalties all that tells classes apart is in the little that was gained.
 TOLERANCE = 1e-5
 PER_IMAGE = 1e-8
+_SHARE_OF_GAINED = 0.1
 _PAIRS = 10
 _MOST_STEPS = 500
 _MOST_TRIALS = 12
@@ -43,9 +44,9 @@ class Solution:
     """One point of the path.
 
     penalty: as asked for, in the units of the features' scale (see `SoftmaxRegression`). loss: the minimised sum, the
-    penalty's part included. gap: an upper bound of loss minus the least possible, in units of the loss (the duality
-    gap). steps: of L-BFGS. converged: the tolerance was reached. rotated: (R + 1, K) weights in the rotated features,
-    the intercept last.
+    penalty's part included. gap: an upper bound of loss minus the least possible, in units of the loss; the part of the
+    intercept, which no penalty bounds, is estimated from its curvature. steps: of L-BFGS. converged: the tolerance was
+    reached. rotated: (R + 1, K) weights in the rotated features, the intercept last.
     """
 
     penalty: float
@@ -123,8 +124,8 @@ class SoftmaxRegression:
     ) -> Iterator[Solution]:
         """Solutions for all penalties (positive, any order), the strongest first: from there every next is near.
 
-        tolerance, per_image: what may be left to gain, as a share of the loss (and of what is gained over
-        weights of 0) and an image; the larger counts.
+        tolerance, per_image: what may be left to gain, as a share of the loss (and a tenth of it of what is gained
+        over weights of 0) and an image; the larger counts.
 
         Raises ValueError for a penalty that is not positive.
         """
@@ -170,7 +171,7 @@ class SoftmaxRegression:
                     break
                 memory.clear()
                 continue
-            least = min(loss, max(self._untold - loss, 0.0))
+            least = min(loss, _SHARE_OF_GAINED * max(self._untold - loss, 0.0))
             converged = -0.5 * slope <= max(tolerances[0] * least, tolerances[1] * len(losses))
             if converged or steps == _MOST_STEPS:
                 break
@@ -189,7 +190,7 @@ class SoftmaxRegression:
             weights = weights + direction
             memory.add(direction, new_gradient - loss_gradient, ridge)
             loss_gradient = new_gradient
-        gap = _dot(gradient, gradient) / (2.0 * own) / max(loss, torch.finfo(torch.float64).tiny)
+        gap = _left_to_gain(gradient, own, residuals) / max(loss, torch.finfo(torch.float64).tiny)
         rotated = weights[:, : len(self.present)].contiguous()
         return Solution(penalty, loss, gap, steps, converged, rotated), weights, logits
 
@@ -328,6 +329,15 @@ def _cross_entropy(logits: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor
     residuals.div_(total[:, None])
     residuals[rows, labels] = -others / total
     return losses, residuals
+
+
+def _left_to_gain(gradient: Tensor, penalty: float, residuals: Tensor) -> float:
+    """What a loss can still lose: at most |g|^2 / (2 penalty) by the weights, where it bends by the penalty at least.
+
+    gradient (R + 1, K); residuals (N, K). The intercept's part is twice the Newton decrement of the classes one by one.
+    """
+    bends = (residuals.abs() * (1.0 - residuals.abs())).sum(0).clamp(min=torch.finfo(residuals.dtype).tiny * 1e6)
+    return _dot(gradient[:-1], gradient[:-1]) / (2.0 * penalty) + _sum(gradient[-1].square() / bends)
 
 
 def _extrapolated(
