@@ -9,11 +9,14 @@ which makes 4,100 (Faster) to 4,357 (Mask) parameters more.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import build_model
+from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import CascadeROIHeads, StandardROIHeads
 from torch import Tensor, nn
 
 from rexdet.configs import get_config
@@ -21,11 +24,10 @@ from rexdet.detectron2.merge import merge_config
 from rexdet.detectron2.quiet import without_warnings
 from rexdet.detectron2.use import use_backbone
 from rexdet.nets.complexity import count
+from rexdet.session.detector_complexity import HEIGHT, PROPOSALS, WIDTH
 from rexdet.zoo.costs import DetectorCost, printed_of
 
 CLASSES = 90
-HEIGHT, WIDTH = 800, 1280
-PROPOSALS = 1000
 KINDS = ("faster_rcnn", "mask_rcnn")
 RULE = (
     f"Faster and Mask R-CNN with detectron2's heads: pyramid over res2 to res5, {CLASSES} classes, the backbone's "
@@ -35,23 +37,56 @@ RULE = (
 )
 
 
-class _UpToBoxes(nn.Module):
-    """What a two-stage detector multiplies for its boxes: (1, 3, H, W) -> the box head's features of every proposal."""
+class _DenseBoxes(nn.Module):
+    """What RetinaNet and FCOS multiply: (1, C, H, W) -> the head's outputs."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: DenseDetector) -> None:
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.head
+        self.levels = tuple(detector.head_in_features or detector.backbone.output_shape())
+
+    def forward(self, images: Tensor) -> Any:
+        maps = self.backbone(images)
+        return self.head([maps[level] for level in self.levels])
+
+
+class _ProposedBoxes(nn.Module):
+    """What a two-stage detector multiplies for its boxes: (1, C, H, W) -> the box heads' outputs for every proposal."""
+
+    def __init__(self, detector: GeneralizedRCNN) -> None:
         super().__init__()
         self.backbone = detector.backbone
-        self.proposal_head = detector.proposal_generator.rpn_head
-        self.levels = tuple(detector.proposal_generator.in_features)
-        self.box_head = detector.roi_heads.box_head
-        self.box_predictor = detector.roi_heads.box_predictor
-        side = detector.roi_heads.box_pooler.output_size
-        self.region = (PROPOSALS, detector.backbone.output_shape()["p2"].channels, *side)
+        proposals, heads = cast(Any, detector.proposal_generator), cast(Any, detector.roi_heads)
+        self.proposal_head = proposals.rpn_head
+        self.levels = tuple(proposals.in_features)
+        # A cascade has a head a stage, each over the regions of all proposals.
+        cascaded = isinstance(heads, CascadeROIHeads)
+        self.heads = nn.ModuleList(heads.box_head if cascaded else [heads.box_head])
+        self.predictors = nn.ModuleList(heads.box_predictor if cascaded else [heads.box_predictor])
+        channels = detector.backbone.output_shape()[heads.box_in_features[0]].channels
+        self.region = (PROPOSALS, channels, *heads.box_pooler.output_size)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> list[Any]:
         maps = self.backbone(images)
         self.proposal_head([maps[level] for level in self.levels])
-        return self.box_predictor(self.box_head(images.new_empty(self.region)))
+        regions = images.new_empty(self.region)
+        return [predictor(head(regions)) for head, predictor in zip(self.heads, self.predictors, strict=True)]
+
+
+def multiplying_part(detector: nn.Module) -> nn.Module | None:
+    """What a detector multiplies for its boxes, without anchors, losses and suppression; None where nobody knows.
+
+    Of detectron2's own kinds: dense detectors, and R-CNNs with standard or cascaded heads over an RPN.
+    """
+    if isinstance(detector, DenseDetector):
+        return _DenseBoxes(detector)
+    if (
+        isinstance(detector, GeneralizedRCNN)
+        and type(detector.roi_heads) in (StandardROIHeads, CascadeROIHeads)
+        and isinstance(detector.proposal_generator, RPN)
+    ):
+        return _ProposedBoxes(detector)
+    return None
 
 
 def detector_cost(name: str, kind: str) -> DetectorCost:
@@ -64,7 +99,7 @@ def detector_cost(name: str, kind: str) -> DetectorCost:
     norms = [part for part in detector.backbone.bottom_up.modules() if isinstance(part, nn.BatchNorm2d)]
     affine = sum(parameter.numel() for norm in norms for parameter in norm.parameters())
     parameters = sum(parameter.numel() for parameter in detector.parameters()) - affine
-    macs = count(_UpToBoxes(detector), (1, 3, HEIGHT, WIDTH)).macs
+    macs = count(_ProposedBoxes(detector), (1, 3, HEIGHT, WIDTH)).macs
     return DetectorCost(name, kind, parameters, macs, printed_of(name, kind))
 
 

@@ -7,11 +7,13 @@ from typing import Any
 from torch import nn
 
 from rexdet.detectron2.backbone import RexDetBackbone
+from rexdet.detectron2.counts import multiplying_part
 from rexdet.detectron2.external import RexDetExternalBackbone
 from rexdet.detectron2.plan import Plan
 from rexdet.job import DetectionJob
 from rexdet.processes import world_size
-from rexdet.runs.parts import Network, Pixels, Recipe
+from rexdet.runs.parts import DetectorComplexity, Network, Pixels, Recipe
+from rexdet.session.detector_complexity import detector_complexity
 from rexdet.session.record import own_norm_of, stride_of, with_checkpoint
 from rexdet.zoo.names import without_tag
 
@@ -28,6 +30,11 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
     part.freeze_at = backbone.freeze_at
     part.overrides = {**_overrides(plan), **stride_of(backbone)}
     return with_checkpoint(part, backbone.provenance)
+
+
+def detector_complexity_part(detector: nn.Module, plan: Plan) -> DetectorComplexity:
+    """What the whole detector costs."""
+    return detector_complexity(detector, multiplying_part(detector), channels=len(plan.pixel_mean))
 
 
 def norm_of(backbone: nn.Module) -> str:

@@ -18,7 +18,7 @@ from rexdet.detectron2.data import EvaluationSet, TrainingSet, evaluation_loader
 from rexdet.detectron2.foreign import is_foreign, load_foreign
 from rexdet.detectron2.plan import Plan, check_shared_memory, lr_mismatch, make_plan, recipe_differences, whole_detector
 from rexdet.detectron2.predict import predict_dataset
-from rexdet.detectron2.record import network_part, recipe_part
+from rexdet.detectron2.record import detector_complexity_part, network_part, recipe_part
 from rexdet.detectron2.resume import check_resumable, load_detector
 from rexdet.detectron2.scores import write_pictures
 from rexdet.detectron2.train import Training
@@ -171,6 +171,7 @@ class Session:
             config=plan.config_text,
             seed=seed,
             network=network_part(detector, plan),
+            detector_complexity=detector_complexity_part(detector, plan),
             recipe=recipe_part(plan, job, effective, recipe_differences(plan, effective)),
         )
         record.data.train = data_split(self.data.train_files, train, images=len(images), limited=bool(job.limit_train))
@@ -277,6 +278,7 @@ class Session:
             command=["train_det.py", *job.command],
             config=plan.config_text,
             network=network_part(detector, plan),
+            detector_complexity=detector_complexity_part(detector, plan),
         )
         record.data.val = data_split(self.data.val_files, val)
         own = self.checkpoint if self.checkpoint and is_own(self.checkpoint) else None

@@ -8,11 +8,13 @@ from torch import nn
 
 from rexdet.job import DetectionJob
 from rexdet.mmdet.backbone import RexDetBackbone
+from rexdet.mmdet.counts import multiplying_part
 from rexdet.mmdet.operators import operators_in_use
 from rexdet.mmdet.plan import Plan, length_words
 from rexdet.processes import world_size
 from rexdet.runs.environment import collect_versions
-from rexdet.runs.parts import Network, Pixels, Recipe
+from rexdet.runs.parts import DetectorComplexity, Network, Pixels, Recipe
+from rexdet.session.detector_complexity import detector_complexity
 from rexdet.session.recipe import lr_mismatch, recipe_differences
 from rexdet.session.record import own_norm_of, stride_of, with_checkpoint
 from rexdet.zoo.names import without_tag
@@ -29,6 +31,11 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
     part.freeze_at = backbone.frozen_stages + 1
     part.overrides = {**dict(backbone.settings.overrides), **stride_of(backbone)}
     return with_checkpoint(part, backbone.provenance)
+
+
+def detector_complexity_part(detector: nn.Module, plan: Plan) -> DetectorComplexity:
+    """What the whole detector costs."""
+    return detector_complexity(detector, multiplying_part(detector), channels=len(plan.pixels["mean"]))
 
 
 def norm_of(backbone: RexDetBackbone) -> str:

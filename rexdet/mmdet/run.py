@@ -24,7 +24,7 @@ from rexdet.mmdet.checkpoint import (
 from rexdet.mmdet.data import EvaluationSet, PixelPipeline, build_training_set, evaluation_loader
 from rexdet.mmdet.plan import Plan, files_of_config, make_plan
 from rexdet.mmdet.predict import predict_dataset, predict_one
-from rexdet.mmdet.record import network_part, rate_mismatch, recipe_part, versions
+from rexdet.mmdet.record import detector_complexity_part, network_part, rate_mismatch, recipe_part, versions
 from rexdet.mmdet.rules import unsaid
 from rexdet.mmdet.train import Training
 from rexdet.processes import barrier, is_main, process_group, rank, share, world_size
@@ -170,6 +170,7 @@ class Session:
             config=plan.config_text,
             seed=seed,
             network=network_part(detector, plan),
+            detector_complexity=detector_complexity_part(detector, plan),
             recipe=recipe_part(plan, job, len(training)),
             versions=versions(),
         )
@@ -258,6 +259,7 @@ class Session:
             command=["train_det.py", *job.command],
             config=plan.config_text,
             network=network_part(detector, plan),
+            detector_complexity=detector_complexity_part(detector, plan),
             versions=versions(),
         )
         record.data.val = data_split(self.data.val_files, val)

@@ -8,9 +8,9 @@ from rexdet.report.beside import DETECTION_METRICS, Beside, detection_beside, tr
 from rexdet.report.facts import RowKey, Setting
 from rexdet.report.groups import Group, Groups
 from rexdet.report.networks_table import Known, cost_cells, group_cell, identity_cells, row_id
+from rexdet.report.run_cells import detector_cells, effort_cells
 from rexdet.report.statistics import compare_paired, describe
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, printed, words
-from rexdet.runs.record import RunRecord
 
 _KEYS = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APs": "AP small", "APm": "AP medium", "APl": "AP large"}
 _COLUMNS = (
@@ -33,6 +33,18 @@ _COLUMNS = (
     Column("parameters", "parameters (M)", "M", help="of the backbone with its classifier"),
     Column("macs", "MACs (G)", "G", help="of the backbone for one image of the next column's size"),
     Column("size", "at px", "px"),
+    Column(
+        "detector_parameters",
+        "whole detector (M)",
+        "M",
+        help="parameters of backbone, neck and heads; frozen norms have none",
+    ),
+    Column(
+        "detector_macs",
+        "its MACs (G)",
+        "G",
+        help="of the whole detector for the boxes of one 1280 x 800 picture, 1,000 proposals, no mask head",
+    ),
     Column("latency", "latency (ms)", "ms", help="the backbone, one image, float32"),
     Column("hours", "training (h)", "h", help="wall time of a run, mean"),
     Column(
@@ -64,7 +76,8 @@ def detection_table(groups: Groups, known: Known) -> Table:
             "gain": _gain(mine["full"], control),
             "seeds": fact(float(len(shown.runs))),
             **cost_cells(row, groups, known),
-            **_effort(shown),
+            **detector_cells(shown),
+            **effort_cells(shown),
         }
         builder.add(f"{row_id(row)} {setting.title}", cells, of=row_id(row))
         for published_row in _printed(shown, asked):
@@ -114,7 +127,7 @@ def transfer_table(groups: Groups, known: Known) -> Table:
             "top1": group_cell(group, "top1"),
             "seeds": fact(float(len(group.runs))),
             "images": fact(float(train.images)) if train and train.images else MISSING,
-            **{key: cell for key, cell in _effort(group).items() if key == "hours"},
+            **{key: cell for key, cell in effort_cells(group).items() if key == "hours"},
         }
         builder.add(f"{row_id(row)} {setting.dataset} {head} {setting.content[-6:]}", cells, of=row_id(row))
         for beside in transfer_beside(group, metric):
@@ -202,25 +215,6 @@ def _gain(full: Group | None, control: Group | None) -> Cell:
         return MISSING
     points = compare_paired({k: 100 * v for k, v in ours.items()}, {k: 100 * v for k, v in theirs.items()}).summary
     return Cell(describe(points), points.mean, "ours", points, "paired by seed", (*full.names, *control.names))
-
-
-def _effort(group: Group) -> dict[str, Cell]:
-    records = [one.record for one in group.runs]
-    hours = [record.wall_time_s / 3600 for record in records if record.wall_time_s is not None]
-    memory = [held for record in records if (held := _memory(record)) is not None]
-    cells = {}
-    if hours and len(hours) == len(records):
-        mean = sum(hours) / len(hours)
-        cells["hours"] = Cell(f"{mean:.2f}" if mean >= 0.1 else f"{mean:.4f}", mean)
-    if memory:
-        cells["memory"] = Cell(f"{max(memory):.2f}", max(memory))
-    return cells
-
-
-def _memory(record: RunRecord) -> float | None:
-    peak = record.peak_memory
-    held = None if peak is None else peak.accelerator or peak.host
-    return None if held is None else held / 2**30
 
 
 def _all_beside(groups: Groups, known: Known) -> list[tuple[Group, str, list[Beside]]]:

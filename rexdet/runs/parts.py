@@ -138,6 +138,20 @@ class Recipe(Part):
         return self
 
 
+class DetectorComplexity(Part):
+    """What the whole detector costs, neck and heads included."""
+
+    parameters: NonNegativeInt = Field(
+        description="learnable numbers, frozen ones counted too; the scale and shift of frozen norms are none"
+    )
+    macs: NonNegativeInt | None = Field(
+        default=None,
+        description="multiply-accumulates for the boxes of one picture, 1,000 proposals, no mask head; null: unknown",
+    )
+    height: NonNegativeInt = Field(description="of that picture, pixels")
+    width: NonNegativeInt = Field(description="of that picture, pixels")
+
+
 class WeightsFile(Part):
     """Which weights these are. A file may hold the averaged weights or the best ones instead of the last raw ones."""
 

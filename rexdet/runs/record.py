@@ -19,6 +19,7 @@ from rexdet.runs.notes import count_event, read_notes, remove_notes
 from rexdet.runs.parts import (
     COCO_KEYS,
     Data,
+    DetectorComplexity,
     Event,
     Failure,
     Network,
@@ -62,6 +63,9 @@ class RunRecord(Part):
     config: str | None = Field(default=None, description="the resolved configuration in the engine's own language")
     seed: NonNegativeInt | None = Field(default=None, description="seed of all random numbers")
     network: Network | None = Field(default=None, description="network and checkpoint it started from")
+    detector_complexity: DetectorComplexity | None = Field(
+        default=None, description="what the whole detector costs; null: no detector, or an older record"
+    )
     data: Data = Field(default_factory=Data, description="data it trained and was evaluated on")
     recipe: Recipe | None = Field(default=None, description="how it was trained; null: no training")
     metrics: dict[str, Numbers] = Field(

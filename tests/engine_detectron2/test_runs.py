@@ -147,6 +147,9 @@ def test_a_run_leaves_table_record_pictures_and_checkpoints(whole: Path) -> None
     assert (record.network.name, record.network.sha256, record.network.norm) == ("rexnet_0.6", None, "BN")
     assert record.recipe is not None
     assert record.recipe.effective_batch == 2
+    assert record.detector_complexity is not None
+    assert 2e6 < record.detector_complexity.parameters < 4e7
+    assert record.detector_complexity.macs
     assert set(record.metrics["bbox"]) >= {"AP", "AP50", "ARl"}
     assert record.time_share is not None
     assert record.time_share.backbone

@@ -53,6 +53,20 @@ def test_full_frozen_and_random_are_columns_and_the_gain_is_paired(detection) ->
     assert row["gain"].text == "11.00 ± 12.71"
 
 
+def test_a_whole_detector_is_told_where_all_runs_of_the_row_agree(detection) -> None:
+    cost = {"parameters": 41_750_000, "macs": 207_000_000_000, "height": 800, "width": 1280}
+    runs = [detection(seed=seed, detector_complexity=cost) for seed in (0, 1)]
+    row = cells(detection_table(tables(*runs), KNOWN))
+    assert (row["detector_parameters"].text, row["detector_macs"].text) == ("41.75", "207.0")
+    uncounted = detection(seed=1, detector_complexity={**cost, "macs": None})
+    table = detection_table(tables(runs[0], uncounted), KNOWN)
+    assert "detector_parameters" not in [column.key for column in table.columns]
+    both_uncounted = detection(seed=0, detector_complexity={**cost, "macs": None})
+    row = cells(detection_table(tables(both_uncounted, uncounted), KNOWN))
+    assert row["detector_parameters"].text == "41.75"
+    assert "detector_macs" not in row
+
+
 def test_an_empty_number_is_no_number_and_in_no_mean(detection) -> None:
     table = detection_table(tables(detection()), KNOWN)
     assert "APs" not in [column.key for column in table.columns]
