@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from rexdet.published.protocols import Protocol, differences
-from rexdet.published.reader import accuracy, cells, network_of, networks, protocol, protocols, sources, tables
+from rexdet.published.reader import (
+    accuracies,
+    accuracy,
+    cells,
+    network_of,
+    networks,
+    protocol,
+    protocols,
+    sources,
+    tables,
+)
 from rexdet.published.schema import METRICS, Cell, Metric, Network, Source, Table
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "Protocol",
     "Source",
     "Table",
+    "accuracies",
     "accuracy",
     "cells",
     "differences",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -99,6 +100,19 @@ def cells(
         and (source is None or cell.source.id == source)
         and all(value is None or getattr(cell, key) == value for key, value in wanted.items())
     )
+
+
+def accuracies(network: str, dataset: str, metric: str) -> tuple[Cell, ...]:
+    """What is printed of a classifier on a data set: transferred to it, or trained on CIFAR from scratch.
+
+    Where an error is printed, the cell has what is left of 100 and says so.
+    """
+    found = list(cells(network, task="transfer", dataset=dataset, metric=metric))
+    found += cells(network, task="cifar", dataset=dataset, metric=metric)
+    for cell in cells(network, task="cifar", dataset=dataset, metric=f"{metric}_error"):
+        note = f"{cell.note} Printed as an error of {cell.value:g}.".strip()
+        found.append(replace(cell, metric=metric, value=round(100 - cell.value, 4), note=note))
+    return tuple(found)
 
 
 def accuracy(name: str) -> Cell | None:

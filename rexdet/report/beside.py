@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rexdet import published
-from rexdet.published.protocols import ClassificationProtocol, Protocol
+from rexdet.published.protocols import Protocol
 from rexdet.report.facts import detection_protocol, protocol_differences
 from rexdet.report.groups import Group
+from rexdet.report.transfer_protocol import classification_protocol
 
 # Our keys of the COCO numbers -> the published tables'; masks have names of their own there.
 DETECTION_METRICS = {
     "bbox": {"AP": "AP", "AP50": "AP50", "AP75": "AP75"},
     "segm": {"AP": "mask_AP", "AP50": "mask_AP50", "AP75": "mask_AP75"},
 }
+_NO_RECIPE = ("toolbox", "runs")
 
 
 @dataclass(frozen=True)
@@ -56,49 +58,23 @@ def detection_beside(group: Group, key: str) -> list[Beside]:
 
 
 def transfer_beside(group: Group, metric: str) -> list[Beside]:
-    """The published numbers beside a transfer cell: same data set, same metric."""
-    found = published.cells(group.row.network, task="transfer", dataset=group.setting.dataset, metric=metric)
-    ours = _classification_protocol(group)
-    return [Beside(cell, _differs(ours, cell.protocol)) for cell in found]
+    """The published numbers beside a transfer cell: same data set, same metric.
+
+    Which library trained, and how many runs a mean is of, is no part of a classifier's recipe: nobody published a
+    number of ours, and the spread is told by the interval.
+    """
+    ours = classification_protocol(group)
+    besides = []
+    for cell in published.accuracies(group.row.network, group.setting.dataset, metric):
+        differs = _differs(ours, cell.protocol)
+        besides.append(Beside(cell, {name: both for name, both in differs.items() if name not in _NO_RECIPE}))
+    return besides
 
 
 def _differs(ours: Protocol, theirs: Protocol | None) -> dict[str, tuple[object, object]]:
     if theirs is None:
         return {"protocol": ("told", "unknown")}
     return protocol_differences(ours, theirs)
-
-
-def _classification_protocol(group: Group) -> ClassificationProtocol:
-    record = group.runs[0].record
-    recipe = record.recipe.model_dump() if record.recipe else {}
-    train, network = record.data.train, record.network
-    epochs: float | str = "unknown"
-    if train and train.images and recipe.get("iterations") and recipe.get("effective_batch"):
-        epochs = round(recipe["iterations"] * recipe["effective_batch"] / train.images, 2)
-    return ClassificationProtocol.model_validate(
-        {
-            "id": "this run",
-            "title": "this run",
-            "source": "its record",
-            "place": "record.json",
-            "kind": "classification",
-            "toolbox": "rexdet",
-            "effective_batch": recipe.get("effective_batch") or "unknown",
-            "optimizer": recipe.get("optimizer") or "unknown",
-            "base_lr": float(recipe["base_lr"]) if recipe.get("base_lr") is not None else "unknown",
-            "warm_up": recipe.get("warm_up") or "unknown",
-            "schedule": recipe.get("schedule") or "unknown",
-            "iterations": recipe.get("iterations") or "unknown",
-            "epochs": epochs,
-            "augmentation": "unknown",
-            "train_size": "unknown",
-            "test_size": "unknown",
-            "initial_weights": (network.source or network.key[1] if network else None) or "none",
-            "train_split": f"{group.setting.dataset} train",
-            "test_split": f"{group.setting.dataset} test",
-            "runs": len(group.runs),
-        }
-    )
 
 
 def _number(value: object) -> str:

@@ -131,7 +131,7 @@ def as_json(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 def _published(cell: Cell) -> list[reader.Cell]:
     # "aircraft:family" is another task than "aircraft", of which the numbers are.
-    return list(reader.cells(cell.network, task="transfer", dataset=cell.dataset, metric=cell.metric))
+    return list(reader.accuracies(cell.network, cell.dataset, cell.metric))
 
 
 def _printed(found: reader.Cell) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def recipe(protocol: Protocol, steps: int) -> Recipe:
     schedule: str = protocol.schedule.kind
     if schedule == "step":
         falls = ", ".join(str(round(share * steps)) for share in protocol.schedule.at)
-        schedule = f"times {protocol.schedule.factor:g} at {falls}"
+        schedule = f"x{protocol.schedule.factor:g} at {falls}"
     warm_up = warm_up_steps(protocol, steps)
     return Recipe(
         effective_batch=protocol.batch_size,

@@ -23,6 +23,14 @@ def test_printed_numbers_of_the_same_cell_stand_beside_ours() -> None:
     assert "no difference is taken" in text
 
 
+def test_printed_errors_stand_as_accuracies() -> None:
+    text = table([cell(network="resnext29_8x64d_cifar", dataset="cifar10", protocol="cifar", metric="top1")])
+    (line,) = [line for line in text.splitlines() if line.startswith("| published")]
+    # 3.65% error, Table 7 of the ResNeXt paper.
+    assert "96.35" in line
+    assert "Table 7" in line
+
+
 def test_nothing_printed_is_said() -> None:
     text = table([cell(network="rexnet_1.0", dataset="dtd", metric="top1")])
     assert "Nothing that we know of is printed of rexnet_1.0 on dtd." in text

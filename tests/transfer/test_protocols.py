@@ -24,7 +24,7 @@ def test_cifar_is_the_resnext_papers() -> None:
     assert rates[:150] == pytest.approx([0.1] * 150)
     assert rates[150:225] == pytest.approx([0.01] * 75)
     assert rates[225:] == pytest.approx([0.001] * 75)
-    assert recipe(protocol, 117_188).schedule == "times 0.1 at 58594, 87891"
+    assert recipe(protocol, 117_188).schedule == "x0.1 at 58594, 87891"
     assert protocol.preprocessing().mean == pytest.approx((125.3 / 255, 123.0 / 255, 113.9 / 255))
 
 
