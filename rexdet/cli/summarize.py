@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rexdet.report.summary import Summary
     from rexdet.report.tables import Table
 
-_NOT_PRINTED = ("runs", "pairs", "intervals", "errors")
+_NOT_PRINTED = ("runs", "pairs", "overall", "intervals", "errors")
 HELP = "tables of many runs beside the published numbers: text, Markdown, CSV, LaTeX, one page"
 
 

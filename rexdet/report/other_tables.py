@@ -157,7 +157,7 @@ def pairs_table(groups: Groups, known: Known) -> Table:
     found = [pair for pair in _pairs(groups, known) if set(pair[3]) & set(pair[4])]
     for title, one, other, ours, theirs in found[:MOST_PAIRS]:
         comparison = compare_paired(ours, theirs)
-        builder.add(f"{title} {one} {other}", _pair_cells(title, one, other, comparison))
+        builder.add(f"{title} {one} {other}", pair_cells(title, one, other, comparison))
     if builder.rows:
         builder.notes.append(
             "Paired by seed; the intervals are not corrected for how many pairs there are. With a single seed in "
@@ -204,7 +204,8 @@ def _points(values: dict[object, float]) -> dict[object, float]:
     return {seed: 100 * value for seed, value in values.items()}
 
 
-def _pair_cells(title: str, one: str, other: str, comparison: Comparison) -> dict[str, Cell]:
+def pair_cells(title: str, one: str, other: str, comparison: Comparison, paired: str = "seed") -> dict[str, Cell]:
+    """What can be said of two rows: the cells of a table of pairs. paired: what they are paired by."""
     summary = comparison.summary
     is_alone = comparison.p_value is None
     needed = None
@@ -215,7 +216,7 @@ def _pair_cells(title: str, one: str, other: str, comparison: Comparison) -> dic
         "setting": words(title),
         "one": words(one),
         "other": words(other),
-        "difference": Cell(describe(summary), summary.mean, "ours", summary, "paired by seed"),
+        "difference": Cell(describe(summary), summary.mean, "ours", summary, f"paired by {paired}"),
         "pairs": fact(float(summary.count)),
         "p": MISSING if comparison.p_value is None else Cell(f"{comparison.p_value:.3f}", comparison.p_value),
         "shown": MISSING if is_alone else words("yes" if comparison.is_shown else "no"),

@@ -12,7 +12,7 @@ from rexdet.report.detection_table import comparison_table, detection_table, tra
 from rexdet.report.groups import Groups, group
 from rexdet.report.networks_table import Known, networks_table, row_keys
 from rexdet.report.other_tables import latency_table, pairs_table, runs_table, searches_table
-from rexdet.report.over_networks import correlations_table, ranks_table
+from rexdet.report.over_networks import correlations_table, overall_table, ranks_table
 from rexdet.report.reading import Found, Reading
 from rexdet.report.saved import Saved, saved_runs
 from rexdet.report.tables import Table
@@ -26,6 +26,7 @@ TABLES = (
     "ranks",
     "correlations",
     "pairs",
+    "overall",
     "intervals",
     "errors",
     "searches",
@@ -70,6 +71,7 @@ class Summary:
             "ranks": lambda: ranks_table(self.networks),
             "correlations": lambda: correlations_table(self.networks),
             "pairs": lambda: pairs_table(self.groups, self.known),
+            "overall": lambda: overall_table(self.networks),
             "intervals": self._intervals,
             "errors": self._errors,
             "searches": lambda: searches_table(self.groups),

@@ -60,7 +60,8 @@ def test_a_resnet_too(vary: Callable[[nn.Module], nn.Module], backend: str) -> N
 
 def test_compiled(make_network: Callable[..., ReXNet]) -> None:
     need("compile")
-    model = Backbone(make_network(depth=0.2), ("res5", "res2")).eval()
+    # The first stages alone: the compiler takes half a minute for the whole, and what it leaves out costs nothing.
+    model = Backbone(make_network(), ("res3", "res2")).eval()
     fast = optimize_for_inference(model, torch.randn(1, 3, 64, 64))
     assert fast.backend == "compile"
     assert fast.difference < 1e-4
