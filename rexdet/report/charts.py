@@ -77,10 +77,15 @@ def class_charts(summary: Summary) -> list[Chart]:
 
 def recall_charts(saved: Sequence[Saved]) -> list[Chart]:
     """Precision over recall at IoU .50 and .75, for each detection setting."""
+    return [_recalls(f"recall{place}", title, found) for place, (title, found) in enumerate(by_setting(saved).items())]
+
+
+def by_setting(saved: Sequence[Saved]) -> dict[str, list[Saved]]:
+    """Saved runs by the title of their setting, in the order in which they come."""
     settings: dict[str, list[Saved]] = {}
     for one in saved:
         settings.setdefault(one.setting.title, []).append(one)
-    return [_recalls(f"recall{place}", title, found) for place, (title, found) in enumerate(settings.items())]
+    return settings
 
 
 def class_means(group: Group) -> dict[str, float]:

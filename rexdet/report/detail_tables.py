@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from rexdet.coco.ground_truth import read_ground_truth
-from rexdet.coco.matched import Matched, match_once
 from rexdet.report.bootstrap import RESAMPLES, bootstrap
+from rexdet.report.calibration import calibration
 from rexdet.report.detection_errors import KINDS, break_down
 from rexdet.report.networks_table import row_id
 from rexdet.report.saved import Saved
@@ -25,7 +24,7 @@ def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Ta
     columns.append(Column("images", "images", "images"))
     builder = TableBuilder("intervals", "AP over resampled images", columns)
     for one in tqdm(saved if resamples else (), desc="resampling", unit="run", delay=5):
-        found = bootstrap(_matched(one), resamples=resamples)
+        found = bootstrap(one.matched, resamples=resamples)
         cells = {**_who(one), "images": fact(float(found.images))}
         for key in _NUMBERS:
             interval = found.interval(key)
@@ -44,7 +43,16 @@ def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Ta
 
 def errors_table(saved: Sequence[Saved]) -> Table:
     """What one run a row gets wrong, and the AP50 that mending one kind alone would bring."""
-    columns = [*_WHO, Column("right", "right", "detections")]
+    columns = [
+        *_WHO,
+        Column(
+            "calibration",
+            "calibration error",
+            "share",
+            help="mean distance of a score and the share of detections with it that is right",
+        ),
+        Column("right", "right", "detections"),
+    ]
     for kind in KINDS:
         columns += [
             Column(kind, kind, "objects"),
@@ -52,8 +60,11 @@ def errors_table(saved: Sequence[Saved]) -> Table:
         ]
     builder = TableBuilder("errors", "Errors by kind", columns)
     for one in saved:
-        found = break_down(_matched(one))
+        found = break_down(one.matched)
         cells = {**_who(one), "right": fact(float(found.right))}
+        error = calibration(one.matched).error
+        if error is not None:
+            cells["calibration"] = Cell(f"{error:.3f}", error, "ours", None, _source(one))
         for kind in KINDS:
             cells[kind] = fact(float(found.counts[kind]))
             cost = found.costs[kind]
@@ -86,7 +97,3 @@ def _who(one: Saved) -> dict[str, Cell]:
 
 def _source(one: Saved) -> str:
     return f"run {one.run.record.name}"
-
-
-def _matched(one: Saved) -> Matched:
-    return match_once(read_ground_truth(one.dataset), one.detections)

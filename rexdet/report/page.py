@@ -9,6 +9,7 @@ from importlib import resources
 
 from rexdet import __version__
 from rexdet.report import charts
+from rexdet.report.calibration_chart import calibration_charts
 from rexdet.report.drawing import Chart
 from rexdet.report.pictures import KINDS, SCORE, Example, examples
 from rexdet.report.summary import Summary
@@ -36,6 +37,7 @@ def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 
         "learning": ("Learning curves", charts.learning_charts(summary)),
         "classes": ("AP of every class", charts.class_charts(summary)),
         "recall": ("Precision and recall", charts.recall_charts(saved)),
+        "calibration": ("What a score means", calibration_charts(saved)),
     }
     graphs = {key: _charts_section(key, title, found) for key, (title, found) in drawn.items() if found}
     if shown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from rexdet.coco.accumulate import RECALL_THRESHOLDS
 from rexdet.coco.annotations import CocoDataset, read_annotations
 from rexdet.coco.detections import Detections, read_detections
 from rexdet.coco.evaluate import Evaluation, evaluate
+from rexdet.coco.ground_truth import read_ground_truth
+from rexdet.coco.matched import Matched, match_once
 from rexdet.errors import UserError
 from rexdet.report.facts import RowKey, Setting
 from rexdet.report.groups import Groups
@@ -33,6 +36,11 @@ class Saved:
     dataset: CocoDataset
     detections: Detections
     evaluation: Evaluation
+
+    @cached_property
+    def matched(self) -> Matched:
+        """The detections matched with the ground truth, once for all that asks."""
+        return match_once(read_ground_truth(self.dataset), self.detections)
 
     @property
     def images(self) -> Path | None:
