@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,10 +16,11 @@ from rexdet.transfer.framing import Framing, frame
 from rexdet.transfer.images import Listing
 from rexdet.transfer.protocols import AnyProtocol
 from rexdet.transfer.sanity import Sanity, check_before_run
+from rexdet.transfer.taps import PENULTIMATE
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo.names import parse
-from rexdet.zoo.open import create_model, open_checkpoint
+from rexdet.zoo.open import create_backbone, create_model, open_checkpoint
 
 DEFAULT_NETWORK = "rexnet_1.0@nav_in1k"
 FEWEST_IMAGES = 16
@@ -29,11 +30,14 @@ _EMBEDDED = "or --dataset embedded, which shows the harness at work now"
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """network: name without a tag. checkpoint: None for random weights. pixels: what the network sees of a pixel."""
+    """network: name without a tag. checkpoint: None for random weights. pixels: what the network sees of a pixel.
+    is_whole: the checkpoint fills all of the network but the classifier; False: the backbone alone, which has taps.
+    """
 
     network: str
     checkpoint: Checkpoint | None
     pixels: Preprocessing
+    is_whole: bool = True
 
     def build(self, classes: int | None, options: Mapping[str, Any] | None = None) -> nn.Module:
         """The network with its weights and a new classifier; with the checkpoint's own one for classes None."""
@@ -66,7 +70,8 @@ class Start:
         kept = torch.randperm(len(listing), generator=torch.Generator().manual_seed(seed))[:_LOOKED_AT].tolist()
         images = torch.stack([frame(listing.files[place].pixels(), framing) for place in kept])
         has_head = self.checkpoint.shape.head is not None
-        return check_before_run(self.build(None), Normaliser(self.pixels)(images), has_own_head=has_head)
+        network = self.build(None) if self.is_whole else create_backbone(self.network, weights=self.checkpoint)
+        return check_before_run(network, Normaliser(self.pixels)(images), has_own_head=has_head)
 
     def recorded(self) -> Network:
         """The network and its checkpoint as a run's record tells of them."""
@@ -117,7 +122,21 @@ def choose_start(network: str, weights: str, pixels: str, protocol: AnyProtocol,
     else:
         start = _with_weights(network, weights, pixels)
     # Another network's checkpoint is told now, not after the data has been read.
-    start.build(None)
+    return _checked(start, getattr(protocol, "tap", PENULTIMATE))
+
+
+def _checked(start: Start, tap: str) -> Start:
+    """The start, if its checkpoint fills what the protocol needs: taps up to res5 need the backbone alone."""
+    try:
+        start.build(None)
+    except UserError as error:
+        if start.checkpoint is None or start.checkpoint.kind != "backbone":
+            raise
+        create_backbone(start.network, weights=start.checkpoint)
+        if tap == PENULTIMATE:
+            fix = "a probe takes it: --protocol linear_probe --tap res5"
+            raise UserError(f"a backbone without the layers behind res5 ({error.what})", error.where, fix) from None
+        return replace(start, is_whole=False)
     return start
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from rexdet.cli import execute
 from rexdet.runs import read_record
-from rexdet.zoo import create_model
+from rexdet.zoo import create_backbone, create_model
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +150,21 @@ def test_a_file_of_weights_tells_its_network(folder: Path, weights: Path, tmp_pa
     command = words(folder, "--weights", str(weights), "--lr", "0.01", "--weight-decay", "0")
     assert execute("transfer", [*command, "--output", str(tmp_path / "run")]) == 0
     assert "resnet8b_cifar, weights" in capsys.readouterr().out
+
+
+def test_a_backbone_alone_is_probed_at_its_taps(folder: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "backbone.safetensors"
+    backbone = create_backbone("rexnet_0.4")
+    save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, path)
+    command = ["--dataset", "folder", "--data-root", str(folder), "--weights", str(path), "--pixels", "half"]
+    command += ["--protocol", "knn", "--network", "rexnet_0.4"]
+    assert execute("transfer", command) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "a backbone without the layers behind res5" in error
+    assert "--tap res5" in error
+    assert execute("transfer", [*command, "--tap", "res5", "--output", str(tmp_path / "run")]) == 0
+    record = read_record(tmp_path / "run")
+    assert record.network is not None
+    assert record.network.sha256 is not None
+    assert any("top1" in numbers for numbers in record.metrics.values())
