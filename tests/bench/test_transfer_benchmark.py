@@ -16,10 +16,12 @@ def test_the_solver_row_compares_equal_losses() -> None:
 
 def test_extraction_and_tuning_rows() -> None:
     torch.manual_seed(0)
-    extraction = transfer.extraction_row("resnet20_cifar", rounds=1, count=4)
+    extraction, again = transfer.extraction_rows("resnet20_cifar", rounds=1, count=4)
     tuning = transfer.tuning_row("resnet20_cifar", rounds=1, size=32, steps=2)
     assert extraction["ratio"] > 0
     assert "images/s" in extraction["note"]
+    assert again["beside"] == "extraction"
+    assert again["ours s"] > 0
     assert tuning["beside"] == "forward-backward"
 
 
