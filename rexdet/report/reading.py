@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
+from rexdet.report.shared_copy import for_others
 from rexdet.runs.matrix import folder_name
 from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_error, write_record
 
@@ -130,9 +131,8 @@ def publish(runs: Sequence[Found], folder: Path) -> int:
     """
     done = [one.record for one in runs if one.record.status == "done"]
     for record in done:
-        copy = record.model_copy(update={"process": None, "hardware": None, "files": {}})
         key = _identity(record)[:12]
-        write_record(folder / "records" / f"{folder_name(record.name)}-{key}.json", copy)
+        write_record(folder / "records" / f"{folder_name(record.name)}-{key}.json", for_others(record))
     return len(done)
 
 
@@ -211,7 +211,7 @@ def _is_same_run(one: RunRecord, other: RunRecord) -> bool:
 
 
 def _content(record: RunRecord) -> dict[str, Any]:
-    return record.model_dump(exclude=set(_OF_A_MACHINE))
+    return for_others(record).model_dump(exclude=set(_OF_A_MACHINE))
 
 
 def _lateness(one: Found) -> tuple[Any, ...]:

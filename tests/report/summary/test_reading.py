@@ -8,8 +8,12 @@ from datetime import timedelta
 import pytest
 
 from rexdet.errors import UserError
+from rexdet.report.facts import transfer_dataset
+from rexdet.report.groups import group
 from rexdet.report.reading import Found, merge, read, write_ledger
+from rexdet.report.shared_copy import for_others
 from rexdet.report.summary import summarise_runs
+from rexdet.runs import Data, DataSplit, Network
 from rexdet.runs.process import Process
 
 HERE = Process(pid=1, start_ticks=10, host="here", boot_id="x", pid_namespace=None)
@@ -75,9 +79,34 @@ def test_the_latest_state_of_a_run_counts(detection) -> None:
 
 def test_a_published_copy_is_the_run_itself(detection) -> None:
     record = detection(process=HERE, files={"weights": "model_final.pth"})
-    copy = record.model_copy(update={"process": None, "hardware": None, "files": {}})
+    copy = for_others(record)
+    assert (copy.process, copy.files) == (None, {})
     assert len(merge([Found(record, "a"), Found(copy, "b")])) == 1
     assert len(merge([Found(copy, "a"), Found(copy.model_copy(update={"wall_time_s": 1.0}), "b")])) == 2
+
+
+def test_a_published_copy_tells_nothing_of_the_disk(detection, transfer) -> None:
+    split = DataSplit(
+        path="/data/me/coco/annotations/instances_val2017.json", images_path="../me/coco/val", images=5_000
+    )
+    command = ["train_det.py", "--config", "configs/faster_rcnn_r50.yaml", "--data-root", "/data/me/coco"]
+    record = detection(process=HERE, command=command, data=Data(val=split))
+    record.network = Network(name="resnet50", sha256="a" * 64, source="/home/me/r50.pth")
+    copy = for_others(record)
+    assert "/me" not in copy.model_dump_json()
+    assert copy.command == [*command[:-1], "coco"]
+    assert copy.network is not None
+    assert copy.network.source == "r50.pth"
+    assert copy.data.val is not None
+    assert copy.data.val.path == "coco/annotations/instances_val2017.json"
+    assert copy.data.val.images_path == "coco/val"
+    # It is called as the run itself is, and counts once beside it.
+    assert [setting.title for _, setting, _ in group([Found(copy, "b")]).detection] == [
+        setting.title for _, setting, _ in group([Found(record, "a")]).detection
+    ]
+    assert len(merge([Found(record, "a"), Found(copy, "b")])) == 1
+    flowers = transfer(dataset="folder", data=Data(train=DataSplit(path="../me/data/flowers17/train")))
+    assert transfer_dataset(for_others(flowers)) == transfer_dataset(flowers) == "flowers17"
 
 
 def test_a_folder_is_read_to_its_depth(detection, transfer, written) -> None:
