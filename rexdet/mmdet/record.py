@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from rexdet.job import DetectionJob
 from rexdet.mmdet.backbone import RexDetBackbone
 from rexdet.mmdet.counts import multiplying_part
 from rexdet.mmdet.operators import operators_in_use
@@ -44,7 +43,7 @@ def norm_of(backbone: RexDetBackbone) -> str:
     return str(kind) or own_norm_of(backbone)
 
 
-def recipe_part(plan: Plan, job: DetectionJob, samples: int) -> Recipe:
+def recipe_part(plan: Plan, samples: int) -> Recipe:
     """How the run trains. samples: of its training set."""
     words = plan.words()
     return Recipe(

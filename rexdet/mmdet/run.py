@@ -171,7 +171,7 @@ class Session:
             seed=seed,
             network=network_part(detector, plan),
             detector_complexity=detector_complexity_part(detector, plan),
-            recipe=recipe_part(plan, job, len(training)),
+            recipe=recipe_part(plan, len(training)),
             versions=versions(),
         )
         record.data.train = data_split(

@@ -19,7 +19,7 @@ def optimizer_words(node: Mapping[str, Any]) -> str:
 
 
 def schedule_words(schedulers: Any) -> str:
-    """The decay: "x0.1 at 8, 11 epochs"; "constant" where there is none."""
+    """The decay: "x0.1 at epochs 8, 11" or, in steps, "x0.1 at 60000, 80000"; "constant" where there is none."""
     words = [_decay(node) for node in _listed(schedulers) if not _is_warm_up(node)]
     return "; ".join(words) or "constant"
 
@@ -36,9 +36,9 @@ def warm_up_words(schedulers: Any) -> str:
 
 
 def _decay(node: Mapping[str, Any]) -> str:
-    unit = "epochs" if _by_epoch(node) else "steps"
     if type_name(node) == "MultiStepLR":
-        return f"x{node.get('gamma', 0.1):g} at {', '.join(map(str, node['milestones']))} {unit}"
+        unit = "epochs " if _by_epoch(node) else ""
+        return f"x{node.get('gamma', 0.1):g} at {unit}{', '.join(map(str, node['milestones']))}"
     known = {key: node[key] for key in ("T_max", "eta_min", "eta_min_ratio", "gamma", "power", "end") if key in node}
     return " ".join([type_name(node), *(f"{key} {value}" for key, value in known.items())])
 

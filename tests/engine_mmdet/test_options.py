@@ -17,8 +17,12 @@ from rexdet.mmdet import amp
 from rexdet.mmdet.operators import COMPILED
 from rexdet.mmdet.options import merge_options, read_options
 from rexdet.mmdet.plan import make_plan
+from rexdet.mmdet.record import recipe_part
 from rexdet.mmdet.rules import heads_with_classes
 from rexdet.mmdet.words import schedule_words, warm_up_words
+from rexdet.published import protocol
+from rexdet.report.facts import detection_protocol, protocol_differences
+from rexdet.runs import Data, DataSplit, RunRecord
 
 
 def plan(detector: str = "retinanet", *options: str, classes: int | None = None, **job: Any) -> Any:
@@ -130,9 +134,26 @@ def test_schedules_in_words() -> None:
     steps = {"type": "MultiStepLR", "milestones": [8, 11], "gamma": 0.1}
     cosine = {"type": "CosineAnnealingLR", "T_max": 100, "eta_min": 0, "begin": 50, "end": 150, "by_epoch": False}
     assert warm_up_words([warm, steps]) == "linear, 500 steps from 0.001"
-    assert schedule_words([warm, steps]) == "x0.1 at 8, 11 epochs"
+    assert schedule_words([warm, steps]) == "x0.1 at epochs 8, 11"
     assert schedule_words(cosine) == "CosineAnnealingLR T_max 100 eta_min 0 end 150"
     assert (schedule_words(None), warm_up_words([])) == ("constant", "none")
+
+
+def test_the_shipped_recipe_is_known_as_mmdetections_own() -> None:
+    """Its numbers stand beside ours as of the same protocol, but for what the backbone starts from and learns."""
+    # Eight processes of two images, as the recipe has it, are sixteen images of one.
+    made = plan("faster_rcnn", "train_dataloader.batch_size=16")
+    train, val = (f"coco/annotations/instances_{split}2017.json" for split in ("train", "val"))
+    record = RunRecord(
+        kind="detection",
+        name="run",
+        engine="mmdet",
+        config=made.config_text,
+        recipe=recipe_part(made, 117_266),
+        data=Data(train=DataSplit(path=train, images=117_266), val=DataSplit(path=val, images=5_000)),
+    )
+    differs = protocol_differences(detection_protocol(record), protocol("mmdetection_1x"))
+    assert set(differs) == {"initial_weights", "norm", "freeze_at"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="operators on CUDA take every type")

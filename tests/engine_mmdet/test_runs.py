@@ -168,7 +168,7 @@ def test_a_run_leaves_record_pictures_detections_and_checkpoints(whole: Path) ->
     assert record.recipe is not None
     assert (record.recipe.effective_batch, record.recipe.iterations) == (2, 10)
     assert record.recipe.optimizer == "SGD momentum 0.9 weight decay 0.0001"
-    assert record.recipe.schedule == "x0.1 at 1 epochs"
+    assert record.recipe.schedule == "x0.1 at epochs 1"
     assert record.recipe.warm_up == "linear, 3 steps from 0.001"
     assert record.recipe.differs_from_recipe == []
     assert record.detector_complexity is not None
