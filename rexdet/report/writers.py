@@ -169,4 +169,7 @@ def _tex(text: str) -> str:
 def _tex_cell(cell: Cell) -> str:
     if not cell.text:
         return "--"
-    return rf"\emph{{{_tex(cell.text)}}}" if cell.status == "published" else _tex(cell.text)
+    text = _tex(cell.text)
+    # A minus of a number is longer than a hyphen; two hyphens of a command line are no dash.
+    text = f"$-${text[1:]}" if cell.number is not None and text.startswith("-") else text.replace("--", "-{}-")
+    return rf"\emph{{{text}}}" if cell.status == "published" else text

@@ -78,6 +78,12 @@ def test_latex_escapes_what_tex_would_read(table) -> None:
     assert r"\emph{37.9}" in text
 
 
+def test_latex_tells_a_minus_from_hyphens() -> None:
+    builder = TableBuilder("some", "Some", [Column("words", "words"), Column("gain", "gain", "points")])
+    builder.add("a", {"words": words("run.py --seed 1"), "gain": Cell("-2.42 ± 1.01", -2.42)})
+    assert r"run.py -{}-seed 1 & $-$2.42 $\pm$ 1.01" in latex([builder.build()])
+
+
 def test_latex_compiles_where_there_is_tex(table, tmp_path) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("no pdflatex on this machine")
