@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_study(arguments: argparse.Namespace) -> int:
+    from rexdet.optional import import_optional
     from rexdet.studies import outcome
     from rexdet.studies.cells import run_cells
-    from rexdet.zoo.optional import import_optional
 
     # Asked before the hours of training, not after them.
     import_optional("matplotlib", "matplotlib")

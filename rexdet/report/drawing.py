@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rexdet.zoo.optional import import_optional
+from rexdet.optional import import_optional
 
 WIDTH, HEIGHT = 4.0, 3.0  # inches; a page shows 96 px an inch
 INK, FAINT = "#010203", "#040506"

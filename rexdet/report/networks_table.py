@@ -116,8 +116,10 @@ def group_cell(group: Group, key: str) -> Cell:
 
 def _recorded_cost(row: RowKey, groups: Groups) -> Cost | None:
     for (key, _), group in groups.transfer.items():
+        if key != row:
+            continue
         counted = [one.record.metrics.get("network", {}) for one in group.runs]
-        if key == row and all(numbers.get("macs") and numbers.get("parameters") for numbers in counted):
+        if all(numbers.get("macs") and numbers.get("parameters") for numbers in counted):
             # What a search found differs from seed to seed: the largest of its runs.
             parameters, macs = (
                 max(float(numbers[name] or 0) for numbers in counted) for name in ("parameters", "macs")

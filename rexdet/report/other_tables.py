@@ -194,9 +194,9 @@ def entries_by_setting(groups: Groups, known: Known) -> dict[tuple[str, str], li
 def _pairs(groups: Groups, known: Known) -> list[tuple[str, str, str, dict[object, float], dict[object, float]]]:
     pairs = []
     for (title, _), entries in sorted(entries_by_setting(groups, known).items(), key=lambda item: item[0]):
-        for one, other in combinations(sorted(entries, key=lambda entry: entry.name), 2):
-            ours, theirs = (_points(entry.group.by_seed(entry.key)) for entry in (one, other))
-            pairs.append((title, one.name, other.name, ours, theirs))
+        points = [(entry.name, _points(entry.group.by_seed(entry.key))) for entry in entries]
+        for (one, ours), (other, theirs) in combinations(sorted(points, key=lambda named: named[0]), 2):
+            pairs.append((title, one, other, ours, theirs))
     return pairs
 
 

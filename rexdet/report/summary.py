@@ -16,6 +16,7 @@ from rexdet.report.over_networks import correlations_table, overall_table, ranks
 from rexdet.report.reading import Found, Reading
 from rexdet.report.saved import Saved, saved_runs
 from rexdet.report.tables import Table
+from rexdet.transfer.metrics import METRICS
 
 TABLES = (
     "answers",
@@ -106,15 +107,9 @@ def summarise_runs(
     known = Known(
         costs=count_costs(row_keys(groups)) if with_costs else {},
         latencies=latencies(reading.runs),
-        metrics=_metrics() if groups.transfer else {},
+        metrics=METRICS,
     )
     return Summary(tuple(_notes(reading, groups)), reading, groups, known, resamples)
-
-
-def _metrics() -> dict[str, str]:
-    from rexdet.transfer.datasets import DATASETS
-
-    return {name: facts.metric for name, facts in DATASETS.items()}
 
 
 def _notes(reading: Reading, groups: Groups, most: int = 10) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -17,25 +16,28 @@ from rexdet.report.tables import DASH, Cell, Column, Row, Table
 _STYLES = {"published": "italic cyan", "ours": "", "missing": "dim", "fact": ""}
 # Words that no narrow terminal has room for; the files and the page have them.
 _WIDE = ("command", "versions", "machine", "events", "where", "differs")
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "×": r"$\times$",
-    "…": r"\dots{}",
-}
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "×": r"$\times$",
+        "…": r"\dots{}",
+    }
+)
+_MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "|*_<>`"})
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
@@ -141,7 +143,7 @@ def _markdown(cell: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([|*_<>`])", r"\\\1", " ".join(text.split()))
+    return " ".join(text.split()).translate(_MARKDOWN)
 
 
 def _csv_name(column: Column) -> str:
@@ -163,7 +165,7 @@ def _csv_cells(cell: Cell, column: Column, with_spread: bool, with_origin: bool)
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+    return " ".join(text.split()).translate(_TEX)
 
 
 def _tex_cell(cell: Cell) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rexdet.files import atomic_path
-from rexdet.zoo.optional import import_optional
+from rexdet.optional import import_optional
 
 
 def plot_keep_ratios(ratios: Mapping[str, float], path: str | Path, *, title: str, uniform: float) -> None:

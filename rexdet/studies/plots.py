@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rexdet.files import atomic_path
 from rexdet.nets.widths import take_widths
+from rexdet.optional import import_optional
 from rexdet.studies import lwdna
-from rexdet.zoo.optional import import_optional
 from rexdet.zoo.registry import skeleton
 
 if TYPE_CHECKING:

@@ -29,10 +29,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rexdet.errors import UserError
+from rexdet.optional import import_optional
 from rexdet.runs import RunRecord, matrix, read_record
 from rexdet.transfer.protocols import Protocol, read_any_protocol
 from rexdet.zoo.names import parse
-from rexdet.zoo.optional import import_optional
 
 CELLS = "cells"
 LOG_NAME = "log.txt"

@@ -1,8 +1,8 @@
 """The data sets of the transfer harness: one table of their facts, and how one is opened.
 
-Counts are those of Kornblith, Shlens and Le 2019 (arXiv 1805.08974, Table 1), metrics those of Chen et al. 2020
-(SimCLR, appendix B.8), which follow them. Checksums are the publishers' files', as torchvision 0.26 (its `datasets`)
-checks them; that of the labelled Cars list as torchvision checked it while its source was there (0.15).
+Counts are those of Kornblith, Shlens and Le 2019 (arXiv 1805.08974, Table 1); metrics stand in `metrics.py`.
+Checksums are the publishers' files', as torchvision 0.26 (its `datasets`) checks them; that of the labelled Cars list
+as torchvision checked it while its source was there (0.15).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rexdet.transfer.layouts.lists import (
     aircraft_layout,
     textures_layout,
 )
+from rexdet.transfer.metrics import METRICS
 from rexdet.transfer.opening import Dataset, open_layout
 from rexdet.transfer.scan import cache_folder
 
@@ -35,7 +36,7 @@ _ROWS = (
         title="the embedded set",
         classes=len(CLASSES),
         splits=SPLITS,
-        metric="top1",
+        metric=METRICS["embedded"],
         source="painted by rexdet.transfer.layouts.embedded",
         put="",
         layout=EMBEDDED_LAYOUT,
@@ -46,7 +47,7 @@ _ROWS = (
         title="CIFAR-10",
         classes=10,
         splits={"train": 50_000, "test": 10_000},
-        metric="top1",
+        metric=METRICS["cifar10"],
         source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         put="cifar-10-batches-py/ of cifar-10-python.tar.gz",
         layout=cifar_layout(
@@ -76,7 +77,7 @@ _ROWS = (
         title="CIFAR-100",
         classes=100,
         splits={"train": 50_000, "test": 10_000},
-        metric="top1",
+        metric=METRICS["cifar100"],
         source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         put="cifar-100-python/ of cifar-100-python.tar.gz",
         layout=cifar_layout(
@@ -101,7 +102,7 @@ _ROWS = (
         title="Oxford 102 Flowers",
         classes=102,
         splits={"train": 1_020, "val": 1_020, "test": 6_149},
-        metric="mean_per_class",
+        metric=METRICS["flowers102"],
         source=f"Nilsback and Zisserman 2008, {_VGG}/flowers/102/",
         put="jpg/ of 102flowers.tgz, imagelabels.mat and setid.mat into flowers-102/",
         layout=FLOWERS_LAYOUT,
@@ -117,7 +118,7 @@ _ROWS = (
         title="Stanford Cars",
         classes=196,
         splits={"train": 8_144, "test": 8_041},
-        metric="top1",
+        metric=METRICS["cars"],
         source="Krause et al. 2013; its page, ai.stanford.edu/~jkrause/cars, is gone",
         put="cars_train/, cars_test/, devkit/ (cars_meta.mat, cars_train_annos.mat) and cars_test_annos_withlabels.mat "
         "into stanford_cars/",
@@ -129,7 +130,7 @@ _ROWS = (
         title="Food-101",
         classes=101,
         splits={"train": 75_750, "test": 25_250},
-        metric="top1",
+        metric=METRICS["food101"],
         source="Bossard et al. 2014, https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         put="food-101/ (images/, meta/) of food-101.tar.gz",
         layout=FOOD_LAYOUT,
@@ -141,7 +142,7 @@ _ROWS = (
         title="FGVC-Aircraft",
         classes=100,
         splits={"train": 3_334, "val": 3_333, "test": 3_333},
-        metric="mean_per_class",
+        metric=METRICS["aircraft"],
         source=f"Maji et al. 2013, arXiv 1306.5151, {_VGG}/fgvc-aircraft/",
         put="fgvc-aircraft-2013b/ of fgvc-aircraft-2013b.tar.gz",
         layout=aircraft_layout("variant"),
@@ -169,7 +170,7 @@ _ROWS = (
         title="Oxford-IIIT Pets",
         classes=37,
         splits={"train": 3_680, "test": 3_669},
-        metric="mean_per_class",
+        metric=METRICS["pets"],
         source=f"Parkhi et al. 2012, {_VGG}/pets/",
         put="images/ and annotations/ of images.tar.gz and annotations.tar.gz into oxford-iiit-pet/",
         layout=PETS_LAYOUT,
@@ -185,7 +186,7 @@ _ROWS = (
         title="Describable Textures",
         classes=47,
         splits={"train": 1_880, "val": 1_880, "test": 1_880},
-        metric="top1",
+        metric=METRICS["dtd"],
         source=f"Cimpoi et al. 2014, {_VGG}/dtd/",
         put="dtd/ (images/, labels/) of dtd-r1.0.1.tar.gz into dtd/",
         layout=textures_layout("1"),
@@ -202,7 +203,7 @@ _ROWS = (
         title="Caltech-101",
         classes=102,
         splits={"train": 3_060, "test": 6_084},
-        metric="mean_per_class",
+        metric=METRICS["caltech101"],
         source="Fei-Fei et al. 2004, https://data.caltech.edu/records/mzrjq-6wc02",
         put="101_ObjectCategories/ of caltech-101.zip into caltech101/",
         layout=caltech_layout(102),
@@ -303,7 +304,7 @@ def _open_folder(data_root: str | Path | None, kfold: int | None, fold: int, pro
         title=root.resolve().name,
         classes=None,
         splits={},
-        metric="top1",
+        metric=METRICS["folder"],
         source=str(root),
         put="",
         layout=layout,

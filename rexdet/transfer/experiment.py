@@ -19,11 +19,11 @@ from rexdet.processes import barrier, is_main, share
 from rexdet.runs import RunRecord, check_folder, matrix, record_path
 from rexdet.runs.record import load_record
 from rexdet.transfer.crops import CroppedImages, open_store
-from rexdet.transfer.facts import Metric
 from rexdet.transfer.feed import TrainingImages
 from rexdet.transfer.framing import FramedImages, Framing, framing_of
 from rexdet.transfer.images import Listing
 from rexdet.transfer.job import Job, run_job
+from rexdet.transfer.metrics import Metric
 from rexdet.transfer.opening import Dataset
 from rexdet.transfer.optimise import network_options
 from rexdet.transfer.protocols import Protocol

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from rexdet.errors import UserError
 from rexdet.transfer.layouts.entries import Layout
+from rexdet.transfer.metrics import Metric
 
-Metric = Literal["top1", "mean_per_class"]
 # Share of the training images to choose by where there is no official validation split (PAPERS.md E1: the protocol's
 # authors publish no share; SimCLR-style evaluation code takes a fifth with seed 0).
 HELD_OUT_SHARE = 0.2

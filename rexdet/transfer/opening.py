@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from rexdet.errors import UserError
-from rexdet.transfer.facts import HELD_OUT_SEED, HELD_OUT_SHARE, DatasetFacts, Metric
+from rexdet.transfer.facts import HELD_OUT_SEED, HELD_OUT_SHARE, DatasetFacts
 from rexdet.transfer.images import ImageFile, Listing
 from rexdet.transfer.layouts.entries import Entries, check_md5
+from rexdet.transfer.metrics import Metric
 from rexdet.transfer.scan import Scanned, scan
 from rexdet.transfer.splits import SealedTest, held_out
 

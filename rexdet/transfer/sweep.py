@@ -13,10 +13,10 @@ from rexdet.errors import UserError
 from rexdet.files import write_json_atomically
 from rexdet.processes import is_main, share
 from rexdet.runs import RunRecord, matrix, read_record, record_path
-from rexdet.transfer.facts import Metric
 from rexdet.transfer.finetune import DivergedError
 from rexdet.transfer.framing import FramedImages
 from rexdet.transfer.job import Job, run_job
+from rexdet.transfer.metrics import Metric
 from rexdet.transfer.protocols import Protocol
 
 FOLDER = "search"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rexdet.zoo.optional import import_optional
+from rexdet.optional import import_optional
 
 FOLDER = "tensorboard"
 

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from rexdet.errors import UserError
 from rexdet.nets.features import LAST_STAGE, PYRAMID, STEM_STAGE, Feature
 from rexdet.nets.layers import freeze_norms
+from rexdet.optional import import_optional
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.zoo.external_load import IDENTITY, fill_external
 from rexdet.zoo.external_network import ExternalNetwork
 from rexdet.zoo.external_timm import timm_body
 from rexdet.zoo.external_torchvision import torchvision_body
 from rexdet.zoo.names import Name
-from rexdet.zoo.optional import PROBE_SIDE, STRIDES, import_optional
+from rexdet.zoo.optional import PROBE_SIDE, STRIDES
 from rexdet.zoo.rule import with_rule
 
 _ANOTHER = "choose another network"

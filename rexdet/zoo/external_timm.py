@@ -8,11 +8,12 @@ from typing import Any
 from torch import nn
 
 from rexdet.errors import UserError
+from rexdet.optional import import_optional
 from rexdet.weights import cache
 from rexdet.weights.pixels import IMAGENET, Preprocessing, read_pixels
 from rexdet.zoo.external_published import PublishedByPackage, matches_hash_in
 from rexdet.zoo.names import Name, near
-from rexdet.zoo.optional import CONSTRUCTION_ERRORS, STRIDES, check_options, import_optional, in_one_line
+from rexdet.zoo.optional import CONSTRUCTION_ERRORS, STRIDES, check_options, in_one_line
 from rexdet.zoo.rule import with_rule
 
 

@@ -9,18 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from rexdet.errors import UserError
+from rexdet.optional import import_optional
 from rexdet.weights import cache
 from rexdet.weights.pixels import Preprocessing
 from rexdet.zoo.external_published import PublishedByPackage, hash_in, matches_hash_in
 from rexdet.zoo.names import Name, near
-from rexdet.zoo.optional import (
-    CONSTRUCTION_ERRORS,
-    PROBE_SIDE,
-    STRIDES,
-    check_options,
-    import_optional,
-    in_one_line,
-)
+from rexdet.zoo.optional import CONSTRUCTION_ERRORS, PROBE_SIDE, STRIDES, check_options, in_one_line
 from rexdet.zoo.rule import with_rule
 
 

@@ -1,10 +1,8 @@
-"""Packages that rexdet uses where they are installed and does not demand."""
+"""What constructing the networks of other packages has in common."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from rexdet.errors import UserError
@@ -17,16 +15,6 @@ PROBE_SIDE = 128
 CONSTRUCTION_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError)
 # Their arguments that fetch or read weights: past our cache, our hashes, and our refusal of pickles.
 _LOADING = ("pretrained", "weights", "checkpoint_path")
-
-
-def import_optional(module: str, package: str) -> ModuleType:
-    """Import `module` of an optional package. Raises UserError with the command that installs the package."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"{package} is not installed ({error})", where=f"{package}:", fix=f"pip install {package}"
-        ) from error
 
 
 def check_options(options: Mapping[str, Any], where: str) -> None:
