@@ -21,13 +21,11 @@ from pydantic import ValidationError
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
-from rexdet.report.shared_copy import for_others
+from rexdet.report.shared_copy import config_for_others, for_others
 from rexdet.runs.matrix import folder_name
 from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_error, write_record
 
 LEDGER_ENDING = ".jsonl"
-# What a copy of a record may lack without being another run's: they tell of one machine and of the files on its disk.
-_OF_A_MACHINE = ("process", "hardware", "files")
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def _identity(record: RunRecord) -> str:
         record.created.isoformat(),
         record.seed,
         record.engine,
-        record.config,
+        config_for_others(record.config),
         None if network is None else [*network.key, json.dumps(network.overrides, sort_keys=True)],
         None if record.data.train is None else record.data.train.fingerprint,
     ]
@@ -211,7 +209,7 @@ def _is_same_run(one: RunRecord, other: RunRecord) -> bool:
 
 
 def _content(record: RunRecord) -> dict[str, Any]:
-    return for_others(record).model_dump(exclude=set(_OF_A_MACHINE))
+    return for_others(record).model_dump()
 
 
 def _lateness(one: Found) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 from rexdet.runs.parts import Data, DataSplit
@@ -10,13 +11,14 @@ from rexdet.runs.record import RunRecord
 # Folders that are named for their part in a data set: the one above them is named for the set.
 _PARTS = ("annotations", "train", "trainval", "val", "test")
 _MARKS = ("/", "./", "../", "~")
+_PATH_IN_TEXT = re.compile(r"""(?<![\w.:/~-])(?:~|\.\.?)?/(?:[^\s'",\])}/]+/)*([^\s'",\])}/]+)""")
 
 
 def for_others(record: RunRecord) -> RunRecord:
     """A copy without process, machine and files; of paths that lead anywhere on a disk only what names a thing is left.
 
     Of data that is the file or folder, with the folders that are needed to call the set by its name; of the words of
-    the command and of the weights' source, the last part.
+    the command, of the configuration and of the weights' source, the last part.
     """
     network = record.network
     if network is not None and network.source and network.source.startswith(_MARKS):
@@ -26,11 +28,17 @@ def for_others(record: RunRecord) -> RunRecord:
             "process": None,
             "hardware": None,
             "files": {},
+            "config": config_for_others(record.config),
             "command": [PurePath(word).name if word.startswith(_MARKS) else word for word in record.command],
             "data": Data(train=_split(record.data.train), val=_split(record.data.val)),
             "network": network,
         }
     )
+
+
+def config_for_others(config: str | None) -> str | None:
+    """The configuration with the last part alone of every path that leads anywhere on a disk."""
+    return _PATH_IN_TEXT.sub(r"\1", config) if config and "/" in config else config
 
 
 def _split(split: DataSplit | None) -> DataSplit | None:

@@ -92,11 +92,14 @@ def test_a_published_copy_tells_nothing_of_the_disk(detection, transfer) -> None
     command = ["train_det.py", "--config", "configs/faster_rcnn_r50.yaml", "--data-root", "/data/me/coco"]
     record = detection(process=HERE, command=command, data=Data(val=split))
     record.network = Network(name="resnet50", sha256="a" * 64, source="/home/me/r50.pth")
+    record.config = f"{record.config}OUTPUT_DIR: /data/me/run\nBN: 10/s\nURL: https://a.b/c\n"
     copy = for_others(record)
     assert "/me" not in copy.model_dump_json()
     assert copy.command == [*command[:-1], "coco"]
     assert copy.network is not None
     assert copy.network.source == "r50.pth"
+    assert copy.config is not None
+    assert copy.config.endswith("OUTPUT_DIR: run\nBN: 10/s\nURL: https://a.b/c\n")
     assert copy.data.val is not None
     assert copy.data.val.path == "coco/annotations/instances_val2017.json"
     assert copy.data.val.images_path == "coco/val"
