@@ -67,7 +67,7 @@ def overall_table(networks: Table) -> Table:
         if len(scores[one].keys() & scores[other].keys()) > 1
     ]
     for title, one, other, ours, theirs in pairs[:MOST_PAIRS]:
-        comparison = compare_paired(_by_setting(ours), _by_setting(theirs))
+        comparison = compare_paired(ours, theirs)
         signs = [ours[name] - theirs[name] for name in ours.keys() & theirs.keys()]
         cells = {
             **pair_cells(title, one, other, comparison, paired="setting"),
@@ -135,12 +135,6 @@ def _scores(networks: Table, *prefixes: str) -> dict[str, dict[str, float]]:
     for key, title in titles.items():
         for row, value in _column(networks, key).items():
             found.setdefault(row, {})[title] = value
-    return found
-
-
-def _by_setting(scores: Mapping[str, float]) -> dict[object, float]:
-    found: dict[object, float] = {}
-    found.update(scores)
     return found
 
 

@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from scipy import special
 
 CONFIDENCE = 0.95
 POWER = 0.8
+# What two settings are paired by.
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def summarise(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Sum
 
 
 def compare_paired(
-    ours: Mapping[object, float],
-    theirs: Mapping[object, float],
+    ours: Mapping[Key, float],
+    theirs: Mapping[Key, float],
     *,
     confidence: float = CONFIDENCE,
     power: float = POWER,

@@ -13,8 +13,6 @@ from rexdet.configs import get_config
 from rexdet.runs.parts import DetectorComplexity
 from rexdet.session.detector_complexity import detector_complexity
 
-CLASSES = 80
-
 
 def in_detectron2(kind: str, network: str) -> DetectorComplexity:
     from detectron2.config import get_cfg
