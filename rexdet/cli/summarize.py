@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rexdet.report.summary import Summary
     from rexdet.report.tables import Table
 
-_NOT_PRINTED = ("runs", "pairs", "overall", "intervals", "errors")
+_NOT_PRINTED = ("runs", "pairs", "overall", "intervals", "errors", "thresholds")
 HELP = "tables of many runs beside the published numbers: text, Markdown, CSV, LaTeX, one page"
 
 
@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N", help="of the images, for the table intervals (0: none)"
     )
+    parser.add_argument(
+        "--beta",
+        type=float,
+        default=1.0,
+        help="of F-beta, for the table thresholds; above 1 a miss weighs more than a false alarm (default 1)",
+    )
     parser.add_argument("--check", metavar="F", help="compare the tables between the marks of a Markdown file; exit 2")
     parser.add_argument("--update", metavar="F", help="write the tables between the marks of a Markdown file anew")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -65,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("no runs are named", fix="name folders of runs, records or ledgers")
     if arguments.resamples < 0:
         raise UserError(f"--resamples is {arguments.resamples}", fix="give 100 or more, 0 for none")
+    if not 0 < arguments.beta < float("inf"):
+        raise UserError(f"--beta is {arguments.beta:g}", fix="give a number above 0, such as 0.5, 1 or 2")
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures:g}", fix="give megabytes, 0 for none")
     summary = summarise_runs(
@@ -72,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         with_partial=arguments.partial,
         with_costs=not arguments.no_costs,
         resamples=arguments.resamples,
+        beta=arguments.beta,
     )
     tables = _chosen(summary, arguments)
     written = _write(summary, tables, arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rexdet.report.groups import Group, Groups
 from rexdet.report.networks_table import Known, cost_cells, group_cell
-from rexdet.report.other_tables import Entry, entries_by_setting
+from rexdet.report.row_pairs import Entry, entries_by_setting
 from rexdet.report.statistics import compare_paired
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, words
 

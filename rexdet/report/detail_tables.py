@@ -1,4 +1,4 @@
-"""The tables that need the saved detections of a run: AP over resampled images, and errors by kind."""
+"""The tables that need the saved detections of a run: AP over resampled images, errors by kind, score thresholds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from rexdet.report.bootstrap import RESAMPLES, bootstrap
-from rexdet.report.calibration import calibration
+from rexdet.report.calibration import calibration, choose_thresholds
 from rexdet.report.detection_errors import KINDS, break_down
 from rexdet.report.networks_table import row_id
 from rexdet.report.saved import Saved
@@ -78,6 +78,48 @@ def errors_table(saved: Sequence[Saved]) -> Table:
     return builder.build()
 
 
+def thresholds_table(saved: Sequence[Saved], *, beta: float = 1.0) -> Table:
+    """From which score on a class is best used, and what that gives on images that it was not chosen on.
+
+    beta: of F-beta; above 1 a miss weighs more than a false alarm. Raises UserError for one that is not above 0.
+    """
+    f_beta = f"F{beta:g}"
+    columns = (
+        *_WHO,
+        Column("class", "class"),
+        Column("threshold", "score from", "score"),
+        Column("objects", "objects", "objects", help="on the other half of the images"),
+        Column("precision", "precision (%)", "%", help="on the other half of the images"),
+        Column("recall", "recall (%)", "%", help="on the other half of the images"),
+        Column("f", f"{f_beta} (%)", "%", help="on the other half of the images"),
+        Column("chosen_f", f"{f_beta}, chosen on (%)", "%", help="on the half that the score was chosen on"),
+    )
+    builder = TableBuilder("thresholds", f"Score thresholds for {f_beta}", columns)
+    for one in saved:
+        found = choose_thresholds(one.matched, beta)
+        for entry in found.classes:
+            if entry.threshold is None or entry.chosen is None or entry.held_out is None:
+                continue
+            cells = {
+                **_who(one),
+                "class": words(entry.name),
+                "threshold": Cell(f"{entry.threshold:.3f}", entry.threshold, "ours", None, _source(one)),
+                "objects": fact(float(entry.held_out.objects)),
+                "precision": _share(entry.held_out.precision),
+                "recall": _share(entry.held_out.recall),
+                "f": _share(entry.held_out.f),
+                "chosen_f": _share(entry.chosen.f),
+            }
+            builder.add(f"{row_id(one.row)} {one.setting.title} {entry.name}", cells, of=row_id(one.row))
+    if builder.rows:
+        builder.notes.append(
+            "Detections with that score or a higher one are kept, right is a match at IoU 0.5. Chosen on one half of "
+            "the images of one run a row (the first seed), measured on the other; a class without an object or a right "
+            "detection in the first half has none."
+        )
+    return builder.build()
+
+
 _WHO = (
     Column("network", "network"),
     Column("checkpoint", "checkpoint"),
@@ -93,6 +135,10 @@ def _who(one: Saved) -> dict[str, Cell]:
         "setting": words(one.setting.title),
         "run": words(one.run.record.name),
     }
+
+
+def _share(value: float | None) -> Cell:
+    return MISSING if value is None else Cell(f"{100 * value:.1f}", 100 * value)
 
 
 def _source(one: Saved) -> str:

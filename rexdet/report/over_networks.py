@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from rexdet.report.other_tables import MOST_PAIRS, pair_cells
-from rexdet.report.statistics import compare_paired
+from rexdet.report.row_pairs import scores_by_row
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, words
 
 _FEWEST = 3
@@ -20,7 +19,7 @@ def ranks_table(networks: Table) -> Table:
         Column("settings", "settings", "settings"),
     )
     builder = TableBuilder("ranks", "Mean ranks", columns)
-    scores = _scores(networks, "ap", "transfer")
+    scores = scores_by_row(networks, "ap", "transfer")
     # A row without a number would leave its setting out for all: rows with all of them are ranked.
     complete = _complete(scores)
     if len(complete) < 2:
@@ -43,48 +42,6 @@ def ranks_table(networks: Table) -> Table:
     return builder.build()
 
 
-def overall_table(networks: Table) -> Table:
-    """Any two rows over all settings that both have: accuracies over data sets, APs over detectors and their data."""
-    columns = (
-        Column("setting", "over"),
-        Column("one", "one"),
-        Column("other", "minus the other"),
-        Column("difference", "mean difference (points)", "points"),
-        Column("pairs", "settings", "settings"),
-        Column("higher", "higher on", "settings"),
-        Column("lower", "lower on", "settings"),
-        Column("p", "p", "p", help="two-sided paired t-test over the settings"),
-        Column("shown", "shown"),
-        Column("smallest", "smallest (points)", "points", help="difference that so many show in 80 of 100 cases"),
-        Column("needed", "settings needed", "settings", help="to show the observed difference as often, if it is real"),
-    )
-    builder = TableBuilder("overall", "Any two rows over many settings", columns)
-    pairs = [
-        (title, one, other, scores[one], scores[other])
-        for title, prefix in (("data sets", "transfer"), ("detection", "ap"))
-        for scores in (_scores(networks, prefix),)
-        for one, other in combinations(sorted(scores), 2)
-        if len(scores[one].keys() & scores[other].keys()) > 1
-    ]
-    for title, one, other, ours, theirs in pairs[:MOST_PAIRS]:
-        comparison = compare_paired(ours, theirs)
-        signs = [ours[name] - theirs[name] for name in ours.keys() & theirs.keys()]
-        cells = {
-            **pair_cells(title, one, other, comparison, paired="setting"),
-            "higher": fact(float(sum(sign > 0 for sign in signs))),
-            "lower": fact(float(sum(sign < 0 for sign in signs))),
-        }
-        builder.add(f"{title} {one} {other}", cells)
-    if builder.rows:
-        builder.notes.append(
-            "Paired by setting, each with its mean over seeds: how far would other data sets of this kind move it. "
-            "Not corrected for how many pairs there are."
-        )
-    if len(pairs) > MOST_PAIRS:
-        builder.notes.append(f"{len(pairs) - MOST_PAIRS:,} further pairs are left out.")
-    return builder.build()
-
-
 def correlations_table(networks: Table) -> Table:
     """How ImageNet top-1, AP and the transfer accuracies go with each other over the networks."""
     columns = (
@@ -99,7 +56,7 @@ def correlations_table(networks: Table) -> Table:
     )
     builder = TableBuilder("correlations", "What foretells what", columns)
     titles = {column.key: column.title for column in networks.columns}
-    numbers = {key: _column(networks, key) for key in titles if key == "imagenet" or key.startswith(("ap", "transfer"))}
+    numbers = {key: networks.numbers(key) for key in titles if key == "imagenet" or key.startswith(("ap", "transfer"))}
     for one, other in combinations(numbers, 2):
         shared = [row for row in numbers[one] if row in numbers[other]]
         if len(shared) < _FEWEST:
@@ -128,24 +85,9 @@ def correlations_table(networks: Table) -> Table:
     return builder.build()
 
 
-def _scores(networks: Table, *prefixes: str) -> dict[str, dict[str, float]]:
-    """row -> title of a column of ours -> its number. prefixes: "ap", "transfer", or both."""
-    titles = {column.key: column.title for column in networks.columns if column.key.startswith(prefixes)}
-    found: dict[str, dict[str, float]] = {}
-    for key, title in titles.items():
-        for row, value in _column(networks, key).items():
-            found.setdefault(row, {})[title] = value
-    return found
-
-
 def _complete(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
     most = max((len(values) for values in scores.values()), default=0)
     return {row: values for row, values in scores.items() if len(values) == most}
-
-
-def _column(networks: Table, key: str) -> dict[str, float]:
-    place = [column.key for column in networks.columns].index(key)
-    return {row.key: row.cells[place].number for row in networks.rows if row.cells[place].number is not None}  # type: ignore[misc]
 
 
 def _rounded(value: float | None, digits: int = 2) -> Cell:

@@ -11,9 +11,10 @@ from rexdet.report.costs import count_costs, latencies
 from rexdet.report.detection_table import comparison_table, detection_table, transfer_table
 from rexdet.report.groups import Groups, group
 from rexdet.report.networks_table import Known, networks_table, row_keys
-from rexdet.report.other_tables import latency_table, pairs_table, runs_table, searches_table
-from rexdet.report.over_networks import correlations_table, overall_table, ranks_table
+from rexdet.report.other_tables import latency_table, runs_table, searches_table
+from rexdet.report.over_networks import correlations_table, ranks_table
 from rexdet.report.reading import Found, Reading
+from rexdet.report.row_pairs import overall_table, pairs_table
 from rexdet.report.saved import Saved, saved_runs
 from rexdet.report.tables import Table
 from rexdet.transfer.metrics import METRICS
@@ -30,6 +31,7 @@ TABLES = (
     "overall",
     "intervals",
     "errors",
+    "thresholds",
     "searches",
     "latency",
     "runs",
@@ -45,6 +47,7 @@ class Summary:
     groups: Groups
     known: Known
     resamples: int = 1000
+    beta: float = 1.0
 
     @property
     def runs(self) -> Sequence[Found]:
@@ -75,6 +78,7 @@ class Summary:
             "overall": lambda: overall_table(self.networks),
             "intervals": self._intervals,
             "errors": self._errors,
+            "thresholds": self._thresholds,
             "searches": lambda: searches_table(self.groups),
             "latency": lambda: latency_table(self.runs),
             "runs": lambda: runs_table(self.runs, self.groups.left_out),
@@ -92,16 +96,26 @@ class Summary:
 
         return errors_table(self.saved[0])
 
+    def _thresholds(self) -> Table:
+        from rexdet.report.detail_tables import thresholds_table
+
+        return thresholds_table(self.saved[0], beta=self.beta)
+
     def filled(self, names: Sequence[str] = TABLES) -> list[Table]:
         """Those of the named tables that have rows."""
         return [table for table in map(self.table, names) if table.rows]
 
 
 def summarise_runs(
-    reading: Reading, *, with_partial: bool = False, with_costs: bool = True, resamples: int = 1000
+    reading: Reading,
+    *,
+    with_partial: bool = False,
+    with_costs: bool = True,
+    resamples: int = 1000,
+    beta: float = 1.0,
 ) -> Summary:
     """Sort some runs. with_costs: count parameters and MACs, for which the networks are built. resamples: of the images
-    for the table `intervals`; 0: none.
+    for the table `intervals`; 0: none. beta: of the F-beta that the table `thresholds` is for.
     """
     groups = group(reading.runs, with_partial=with_partial)
     known = Known(
@@ -109,7 +123,7 @@ def summarise_runs(
         latencies=latencies(reading.runs),
         metrics=METRICS,
     )
-    return Summary(tuple(_notes(reading, groups)), reading, groups, known, resamples)
+    return Summary(tuple(_notes(reading, groups)), reading, groups, known, resamples, beta)
 
 
 def _notes(reading: Reading, groups: Groups, most: int = 10) -> list[str]:

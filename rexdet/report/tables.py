@@ -69,6 +69,11 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    def numbers(self, key: str) -> dict[str, float]:
+        """The numbers of a column by the key of their row, in the column's unit; empty cells are left out."""
+        place = [column.key for column in self.columns].index(key)
+        return {row.key: number for row in self.rows if (number := row.cells[place].number) is not None}
+
     def as_json(self) -> dict[str, Any]:
         """The table as plain JSON values: empty cells are null, numbers as they are, in the column's unit."""
         return {
@@ -128,6 +133,11 @@ def words(text: str | None) -> Cell:
 def fact(value: float | None, digits: int = 0) -> Cell:
     """A number that needs no origin, such as a count."""
     return MISSING if value is None else Cell(f"{value:,.{digits}f}", float(value))
+
+
+def scaled(value: float | None, scale: float, digits: int) -> Cell:
+    """A number that needs no origin, in the column's unit; missing where there is none."""
+    return MISSING if value is None else Cell(f"{scale * value:.{digits}f}", scale * value)
 
 
 def measured(

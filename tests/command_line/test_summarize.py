@@ -93,6 +93,7 @@ def test_published_records_are_the_same_runs_without_a_machine(runs, tmp_path, c
         (["{runs}", "--no-costs", "--table", "detection", "--columns", "x"], "has no column 'x'"),
         (["{runs}", "--no-costs", "--table", "searches"], "nothing to show"),
         (["{runs}", "--pictures", "-1"], "--pictures is -1"),
+        (["{runs}", "--beta", "0"], "--beta is 0"),
         (["--check", "missing.md"], "cannot be read"),
     ],
 )

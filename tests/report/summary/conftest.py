@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from rexdet.report.groups import group
+from rexdet.report.networks_table import Known, networks_table
+from rexdet.report.reading import Found
+from rexdet.report.tables import Table
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Network, Recipe, RunRecord, WeightsFile, write_record
 
 SHA = "a" * 64
@@ -132,3 +136,15 @@ def written(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def networks(transfer) -> Table:
+    """The networks' table of four rows over two data sets."""
+    scores = {"resnet18": (0.6, 0.5), "resnet34": (0.7, 0.6), "resnet50": (0.8, 0.75), "resnet101": (0.9, 0.7)}
+    records = [
+        transfer(score, network=name, dataset=dataset)
+        for name, values in scores.items()
+        for dataset, score in zip(("dtd", "cars"), values, strict=True)
+    ]
+    return networks_table(group([Found(record, record.name) for record in records]), Known())

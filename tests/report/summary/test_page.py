@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import quickjs
 
+from rexdet.report.calibration import choose_thresholds
 from rexdet.report.page import page
 from rexdet.report.pictures import boxes_of, choose, examples
 from rexdet.report.reading import read
@@ -118,6 +120,29 @@ def test_intervals_and_errors_are_those_of_the_saved_detections(summary) -> None
         # A false alarm a picture, in a corner where nothing is.
         assert told["background"].number == 12
         assert told["right"].number + told["missed"].number + told["localisation"].number >= 33 - 1
+
+
+def test_thresholds_are_of_the_saved_detections_and_of_the_beta_asked_for(summary) -> None:
+    def rows(beta: float) -> list[dict[str, Any]]:
+        table = replace(summary, beta=beta).table("thresholds")
+        keys = [column.key for column in table.columns]
+        return [dict(zip(keys, row.cells, strict=True)) for row in table.rows]
+
+    balanced, recalling = rows(1.0), rows(5.0)
+    found = {
+        (one.run.record.name, entry.name): entry
+        for one in summary.saved[0]
+        for entry in choose_thresholds(one.matched).classes
+    }
+    assert balanced
+    for row, other in zip(balanced, recalling, strict=True):
+        expected = found[row["run"].text, row["class"].text]
+        assert row["threshold"].number == expected.threshold
+        for key in ("precision", "recall", "f"):
+            share = getattr(expected.held_out, key)
+            assert row[key].number == (None if share is None else pytest.approx(100 * share)), key
+        assert other["threshold"].number <= row["threshold"].number
+    assert "F5 (%)" in page(replace(summary, beta=5.0), [replace(summary, beta=5.0).table("thresholds")])
 
 
 def test_detections_that_do_not_give_their_records_ap_are_not_shown(saved_runs, tmp_path) -> None:

@@ -8,7 +8,7 @@ from rexdet.report.beside import detection_beside
 from rexdet.report.detection_table import comparison_table, detection_table, transfer_table
 from rexdet.report.groups import group
 from rexdet.report.networks_table import Known, networks_table
-from rexdet.report.other_tables import pairs_table, runs_table
+from rexdet.report.other_tables import runs_table
 from rexdet.report.reading import Found
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Recipe, WeightsFile
 from rexdet.transfer.optimise import recipe
@@ -218,22 +218,6 @@ def test_numbers_of_other_images_have_nothing_published_beside_them(detection) -
     record = detection()
     record.data.val = DataSplit(path="mine/annotations/instances_val2017.json", images=79, fingerprint="e" * 64)
     assert all(row.origin == "ours" for row in detection_table(tables(record), KNOWN).rows)
-
-
-def test_any_two_rows_say_what_they_could_have_shown(transfer) -> None:
-    ours = [transfer(0.90 + 0.01 * seed, seed=seed) for seed in range(3)]
-    theirs = [transfer(0.88 + 0.01 * seed + 0.002 * (seed == 1), seed=seed, sha="b" * 64) for seed in range(3)]
-    row = cells(pairs_table(tables(*ours, *theirs), KNOWN))
-    assert row["difference"].number == pytest.approx(1.9333, abs=1e-3)
-    assert row["pairs"].number == 3
-    assert row["shown"].text == "yes"
-    assert row["smallest"].number > 0
-    assert row["needed"].number <= 3
-    single = cells(pairs_table(tables(ours[0], theirs[0]), KNOWN))
-    # Columns in which nothing stands are not there.
-    assert "shown" not in single
-    assert "p" not in single
-    assert single["difference"].summary.low is None
 
 
 def test_changed_hyper_parameters_are_another_network(transfer) -> None:
