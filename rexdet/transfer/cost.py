@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from rexdet.nets.strided_pointwise import subsample_before_pointwise
 from rexdet.transfer.opening import Dataset
 from rexdet.transfer.optimise import make_optimiser, network_options
 from rexdet.transfer.protocols import AnyProtocol, Protocol
 from rexdet.transfer.start import Start
+from rexdet.transfer.taps import tapped_network
 
 # Steps of more images are measured with so many, and counted in proportion.
 _MOST_IMAGES = 32
@@ -26,6 +28,10 @@ class Cost:
     steps: int
     seconds: float
 
+    def times(self, count: int) -> Cost:
+        """The cost of so many runs like it, one for each fold."""
+        return Cost(count * self.runs, self.steps, count * self.seconds)
+
     def __str__(self) -> str:
         trained = f"{self.runs} trainings of {self.steps:,} steps" if self.runs else "features once"
         return f"{trained}: about {self.seconds / 3600:.2f} hours"
@@ -39,10 +45,11 @@ def measure_cost(dataset: Dataset, start: Start, protocol: AnyProtocol, *, seeds
     everything = len(dataset.train_and_val())
     tested = dataset.facts.splits.get("test", everything)
     size = protocol.size(start.pixels)
-    network = start.build(len(dataset.classes), network_options(protocol) if isinstance(protocol, Protocol) else {})
-    network.to(device)
     if not isinstance(protocol, Protocol):
+        # As the probe opens it: a file of a backbone alone has no other form.
+        network = tapped_network(start.network, start.checkpoint, protocol.tap).to(device)
         return Cost(0, 0, (everything + tested) * _seconds_an_image(network, size, min(64, everything), device, None))
+    network = start.build(len(dataset.classes), network_options(protocol)).to(device)
     images = min(protocol.batch_size, _MOST_IMAGES)
     step = protocol.batch_size * _seconds_an_image(network, size, images, device, protocol)
     look = _seconds_an_image(network, size, images, device, None)
@@ -61,6 +68,8 @@ def _seconds_an_image(
     labels = torch.zeros(images, dtype=torch.int64, device=device)
     optimiser = None if protocol is None else make_optimiser(protocol.changed(learning_rate=1e-12), network)
     network.train(protocol is not None)
+    if batch.device.type == "cpu":
+        subsample_before_pointwise(network)
     amp = protocol is not None and protocol.amp is not None
     times = []
     for _ in range(1 + _STEPS):

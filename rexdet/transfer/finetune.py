@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from rexdet.errors import UserError
+from rexdet.nets.strided_pointwise import subsample_before_pointwise
 from rexdet.processes import is_main, rank, world_size
 from rexdet.runs import PeriodicEvaluation, ResumableSampler, Run, TimeShares, sample_generator, seed_everything
 from rexdet.transfer.augment import Augmenter, Normaliser
@@ -157,6 +158,8 @@ def train(
     seed_everything(seed, rank())
     layout = torch.channels_last if protocol.channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
+    if device.type == "cpu":
+        subsample_before_pointwise(network)
     check_network(protocol, network)
     held = freeze(network, protocol.freeze)
     for module in held:
