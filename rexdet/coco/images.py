@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from rexdet.bit_depth import is_deep, to_eight_bits
 from rexdet.errors import UserError
 
 GROUND = 255
 """What shows through transparency: white, as most viewers and labelling tools show it."""
-
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 class UnreadableImage(UserError):  # noqa: N818 (the name that the other rooms were given)
@@ -92,29 +91,13 @@ def _turn(picture: Image.Image, orientation: int, declared_size: tuple[int, int]
 
 
 def _to_rgb(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    if picture.mode in _SIXTEEN_BITS:
-        return _grey_to_rgb(np.asarray(picture).astype(np.float64) / 257.0)
-    if picture.mode in ("I", "F"):
-        return _grey_to_rgb(_scale_by_range(np.asarray(picture).astype(np.float64)))
+    if is_deep(picture):
+        return to_eight_bits(picture)
     if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         layered = picture.convert("RGBA")
         ground = Image.new("RGBA", layered.size, (GROUND, GROUND, GROUND, 255))
         picture = Image.alpha_composite(ground, layered)
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"), dtype=np.uint8)
-
-
-def _scale_by_range(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Values of a mode of no fixed range: up to 255 as they are, up to 65535 as 16 bit, else by the largest."""
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    largest = float(finite.max(initial=0.0))
-    if largest <= 255:
-        return finite * 255 if 0 < largest <= 1 and bool((finite % 1 != 0).any()) else finite
-    return finite / 257.0 if largest <= 65535 else finite * (255.0 / largest)
-
-
-def _grey_to_rgb(grey: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    channel = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-    return np.repeat(channel[:, :, None], 3, axis=2)
 
 
 def _reason(path: Path, error: Exception) -> str:

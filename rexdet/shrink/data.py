@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rexdet.bit_depth import as_rgb
 from rexdet.errors import UserError
 
 BATCH_SIZE = 64
@@ -94,7 +95,7 @@ def _label_of(picture: Path) -> int:
 def _read(path: Path, size: int, random: np.random.Generator) -> Tensor:
     try:
         with Image.open(path) as opened:
-            picture = opened.convert("RGB")
+            picture = as_rgb(opened)
     except _UNREADABLE as error:
         raise UserError(f"cannot be read ({error})", str(path), "remove it") from error
     share = float(np.sqrt(random.uniform(_SMALLEST_SHARE, 1.0)))

@@ -6,10 +6,11 @@ image is decoded once, its shorter side scaled down to a bound, and kept as byte
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import logging
 import math
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from rexdet.disk import refusals_told
 from rexdet.errors import UserError
 from rexdet.files import atomic_path
 from rexdet.processes import barrier, is_main
@@ -30,13 +32,15 @@ from rexdet.transfer.images import ImageFile, Listing
 from rexdet.transfer.protocols import RandomResizedCrop
 from rexdet.transfer.scan import cache_folder
 
+logger = logging.getLogger(__name__)
+
 # Separates these numbers from the others that are drawn from the same seed (rexdet.runs.state, augment.py, splits.py).
 _CROPS = 23
 # As torchvision: so many tries at a part that lies within the image, then its middle.
 _TRIES = 10
 _WORDS = 2 * _TRIES + 2
 # Another form of the store is another file.
-_VERSION = 1
+_VERSION = 2
 _AT_ONCE = 256
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -65,19 +69,37 @@ def open_store(listing: Listing, side: int, *, folder: Path | None = None, progr
     folder = folder or cache_folder("decoded")
     key = hashlib.sha256(f"{_VERSION} {listing.fingerprint} {side}".encode()).hexdigest()[:24]
     data, sizes = folder / f"{key}.bytes", folder / f"{key}.sizes.npy"
-    if is_main() and not (data.exists() and sizes.exists()):
+    if is_main() and _read(data, sizes, len(listing)) is None:
         _write(listing, side, data, sizes, progress)
     barrier()
-    shapes = np.load(sizes)
+    shapes = _read(data, sizes, len(listing))
+    if shapes is None:
+        raise UserError("has gone or was changed while it was needed", str(data), "start again: it is made anew")
     lengths = 3 * shapes[:, 0] * shapes[:, 1]
-    if data.stat().st_size != int(lengths.sum()):
-        raise UserError("is not as long as its list of images says", str(data), "remove it, it is made again")
     return DecodedStore(np.memmap(data, dtype=np.uint8, mode="r"), shapes, np.cumsum(lengths) - lengths)
+
+
+def _read(data: Path, sizes: Path, length: int) -> NDArray[np.int64] | None:
+    """The sizes of the images, (N, 2); None where the store is not there, or damaged, so that it is made anew."""
+    try:
+        shapes = np.load(sizes, allow_pickle=False)
+        stored = data.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s: cannot be read (%s); it is made anew", sizes, error)
+        return None
+    is_list = isinstance(shapes, np.ndarray) and shapes.dtype == np.int64 and shapes.shape == (length, 2)
+    if not is_list or stored != int((3 * shapes[:, 0] * shapes[:, 1]).sum()):
+        logger.warning("%s: is not as long as its list of images says; it is made anew", data)
+        return None
+    return shapes
 
 
 def _write(listing: Listing, side: int, data: Path, sizes: Path, progress: bool) -> None:
     shapes = np.empty((len(listing), 2), dtype=np.int64)
-    try:
+    what = f"the decoded images of {listing.name} {listing.split} cannot be kept here"
+    with refusals_told(what, data.parent, "make room, or set REXDET_CACHE to another folder"):
         with atomic_path(data) as temporary, open(temporary, "wb") as stream:
             for index, pixels in enumerate(_decoded(listing.files, side, f"decoding {listing.split}", progress)):
                 shapes[index] = pixels.shape[:2]
@@ -85,11 +107,6 @@ def _write(listing: Listing, side: int, data: Path, sizes: Path, progress: bool)
         # Last: where it is, the other is whole.
         with atomic_path(sizes) as temporary, open(temporary, "wb") as stream:
             np.save(stream, shapes)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
-        needed = f"the decoded images of {listing.name} {listing.split} cannot be kept here ({error.strerror})"
-        raise UserError(needed, str(data.parent), "make room, or set REXDET_CACHE to another folder") from error
 
 
 def _decoded(files: Sequence[ImageFile], side: int, title: str, progress: bool) -> Iterator[NDArray[np.uint8]]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from rexdet.disk import refusals_told
 from rexdet.errors import UserError
 from rexdet.files import atomic_path
 from rexdet.processes import is_main
 from rexdet.transfer.features import Extractor, FeatureSet
 from rexdet.transfer.framing import framing_of
-from rexdet.transfer.images import SUFFIXES, Listing, StoredImage
+from rexdet.transfer.images import SUFFIXES, Listing, StoredImage, pictures_below
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.zoo.names import parse
 from rexdet.zoo.open import open_checkpoint
@@ -82,12 +82,7 @@ def list_pictures(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise UserError("no such folder of pictures", str(folder))
-    paths = sorted(
-        Path(place, file)
-        for place, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith(".")
-    )
+    paths = pictures_below(folder)
     if not paths:
         raise UserError("holds no pictures", str(folder), f"give a folder of {', '.join(SUFFIXES)} files")
     files = tuple(StoredImage(path.relative_to(folder).as_posix(), str(path)) for path in paths)
@@ -97,15 +92,13 @@ def list_pictures(folder: Path) -> Listing:
 
 
 def _write(output: Path, found: FeatureSet, facts: str) -> None:
-    try:
-        with atomic_path(output) as temporary:
-            if output.suffix == ".npz":
-                with open(temporary, "wb") as stream:
-                    np.savez(stream, features=found.features, names=np.array(found.names), facts=np.array(facts))
-            else:
-                from safetensors.numpy import save_file
+    fix = "make room there, or name another file"
+    with refusals_told("cannot be written", output, fix), atomic_path(output) as temporary:
+        if output.suffix == ".npz":
+            with open(temporary, "wb") as stream:
+                np.savez(stream, features=found.features, names=np.array(found.names), facts=np.array(facts))
+        else:
+            from safetensors.numpy import save_file
 
-                metadata = {"names": json.dumps(found.names), "facts": facts}
-                save_file({"features": np.ascontiguousarray(found.features)}, str(temporary), metadata=metadata)
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror or error})", str(output), "make room there") from error
+            metadata = {"names": json.dumps(found.names), "facts": facts}
+            save_file({"features": np.ascontiguousarray(found.features)}, str(temporary), metadata=metadata)

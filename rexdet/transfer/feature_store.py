@@ -2,30 +2,29 @@
 
 <folder>/<key>.npy                 all of them, (N, D) float32, opened memory-mapped
 <folder>/<key>.parts/00007.npy     while it runs: those of a block of images, by whichever process computed them
+<folder>/<key>.lock                held by the run that computes them; another that needs the same waits for it
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from rexdet.errors import UserError
+from rexdet.disk import refusals_told
 from rexdet.files import atomic_path, write_bytes_atomically
 
 logger = logging.getLogger(__name__)
 Features = NDArray[np.float32]
-
-# What a disk says when it takes no more, or nothing at all.
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class FeatureStore:
@@ -54,6 +53,22 @@ class FeatureStore:
         A file that is no array of this length is taken for none, and said so: it is computed anew.
         """
         return _open(self.path, self.length)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the key: two runs that need the same features compute them once, and take no part from each other."""
+        with _told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / f"{self.path.stem}.lock")
+            try:
+                lock.acquire(timeout=1)
+            except Timeout:
+                logger.info("%s: another run computes these features; this one waits for it", self.path)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def has(self, part: int) -> bool:
         """This part is on the disk, whole."""
@@ -93,9 +108,9 @@ class FeatureStore:
 def _open(path: Path, length: int) -> Features | None:
     try:
         features = np.load(path, mmap_mode="c", allow_pickle=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         logger.warning("%s: cannot be read (%s); it is computed anew", path, error)
         return None
     if not isinstance(features, np.ndarray) or features.dtype != np.float32 or features.ndim != 2:
@@ -109,14 +124,6 @@ def _open(path: Path, length: int) -> Features | None:
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    try:
+    fix = "make room, or name another folder (REXDET_CACHE); what was computed so far is kept"
+    with refusals_told("the features cannot be kept there", folder, fix):
         yield
-    except OSError as error:
-        if error.errno not in _REFUSALS:
-            raise
-        what: Any = error.strerror or error
-        raise UserError(
-            f"the features cannot be kept there ({what})",
-            str(folder),
-            "make room, or name another folder (REXDET_CACHE); what was computed so far is kept",
-        ) from error

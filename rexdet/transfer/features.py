@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,15 @@ from rexdet.transfer.augment import Normaliser
 from rexdet.transfer.feature_store import FeatureStore
 from rexdet.transfer.framing import Framing, frame, framing_of
 from rexdet.transfer.images import Listing
-from rexdet.transfer.taps import PENULTIMATE, TAPS, Backend, FeatureFunction, feature_function, tapped_network
+from rexdet.transfer.taps import (
+    PENULTIMATE,
+    TAPS,
+    Backend,
+    FeatureFunction,
+    feature_function,
+    preferred_backend,
+    tapped_network,
+)
 from rexdet.weights.checkpoint import Checkpoint
 from rexdet.weights.pixels import IMAGENET, Preprocessing
 from rexdet.zoo.names import parse
@@ -36,7 +45,7 @@ from rexdet.zoo.open import open_checkpoint
 
 # Images a part of the store: what a killed extraction loses at most, and what one process takes at a time.
 BLOCK = 256
-_FORM = 1
+_FORM = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +131,7 @@ class Extractor:
             "pixels": {"mean": list(self.pixels.mean), "std": list(self.pixels.std), "order": self.pixels.order},
             "framing": self.framing.as_mapping(),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "backend": preferred_backend(self.backend, self.device, len(listing)),
             "images": listing.fingerprint,
         }
 
@@ -156,18 +166,25 @@ class Extractor:
         # One process looks: another could come to another answer while the file is being written.
         was_kept = bool(share(store.load() is not None))
         if not was_kept:
-            missing = share([part for part in range(len(store)) if not store.has(part)])
-            own = missing[rank() :: world_size()]
-            for part, rows in self._blocks(listing, [store.places(part) for part in own], own, progress):
-                store.save(part, rows)
-            barrier()
-            if is_main():
-                store.join()
-            barrier()
+            with store.alone() if is_main() else nullcontext():
+                # Another run may have computed them while this one waited.
+                was_kept = bool(share(store.load() is not None))
+                if not was_kept:
+                    self._fill(store, listing, progress)
         features = store.load()
         if features is None:
             raise RuntimeError(f"{store.path} has gone while it was needed")
         return features, was_kept
+
+    def _fill(self, store: FeatureStore, listing: Listing, progress: bool) -> None:
+        missing = share([part for part in range(len(store)) if not store.has(part)])
+        own = missing[rank() :: world_size()]
+        for part, rows in self._blocks(listing, [store.places(part) for part in own], own, progress):
+            store.save(part, rows)
+        barrier()
+        if is_main():
+            store.join()
+        barrier()
 
     def _in_memory(self, listing: Listing, progress: bool) -> NDArray[np.float32]:
         starts = range(0, len(listing), BLOCK)
@@ -184,7 +201,8 @@ class Extractor:
         images = sum(map(len, places))
         if not images:
             return
-        run = self._function(images)
+        # By the whole listing: what was stopped, and what is shared among processes, is computed by one back end.
+        run = self._function(len(listing))
         batches = [
             (part, range(start, min(start + self.batch_size, block.stop)))
             for part, block in zip(parts, places, strict=True)
@@ -203,7 +221,7 @@ class Extractor:
                 rows.append(run(normalise(pictures.to(self.device))))
                 bar.update(len(batch))
                 if is_last or batches[position + 1][0] != part:
-                    yield part, torch.cat(rows).numpy()
+                    yield part, _finite(torch.cat(rows), listing, block=part)
                     rows = []
 
     def _function(self, images: int) -> FeatureFunction:
@@ -219,6 +237,18 @@ class Extractor:
     @cached_property
     def _network(self) -> torch.nn.Module:
         return tapped_network(self.name, self.checkpoint, self.tap, seed=self.seed)
+
+
+def _finite(features: Tensor, listing: Listing, block: int) -> NDArray[np.float32]:
+    bad = (~features.isfinite().all(dim=1)).nonzero().flatten()
+    if len(bad):
+        file = listing.files[block * BLOCK + int(bad[0])]
+        raise UserError(
+            f"the network's features of {len(bad):,} images are not finite",
+            file.where,
+            "look at the weights with tools/inspect_weights.py; bf16 and half precision overflow earlier",
+        )
+    return features.numpy()
 
 
 class _Decoder:

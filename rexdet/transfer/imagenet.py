@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rexdet.bit_depth import as_rgb
 from rexdet.errors import UserError
 from rexdet.transfer.augment import Normaliser
 from rexdet.transfer.evaluate import evaluation_mode
@@ -143,7 +144,7 @@ def prepare_picture(path: Path, pixels: Preprocessing) -> Tensor:
     """
     try:
         with Image.open(path) as opened:
-            picture = opened.convert("RGB")
+            picture = as_rgb(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot be decoded ({error})", where=str(path), fix="mend it or take it out") from error
     width, height = picture.size

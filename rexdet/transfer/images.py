@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from rexdet.bit_depth import as_rgb
 from rexdet.errors import UserError
 from rexdet.runs import DataSplit
 
@@ -66,7 +67,10 @@ class ImageFile(ABC):
 
 @dataclass(frozen=True)
 class StoredImage(ImageFile):
-    """An image in a file of its own. A turning that EXIF asks for is not done (torchvision's sets do none either)."""
+    """An image in a file of its own.
+
+    A turning that EXIF asks for is not done (torchvision's sets do none either); what lies under transparency is seen.
+    """
 
     name: str
     location: str
@@ -174,7 +178,8 @@ class ImageSet:
 
     files: the images, in the split's order. labels: (N,) int64, places in `classes`. size: side of the images in
     pixels, to which each is scaled whole, bilinear. fingerprint: of every file's class, name and bytes.
-    cache: (N, 3, size, size) uint8 RGB, None where the images are too many to be kept.
+    cache: (N, 3, size, size) uint8 RGB, None where the images are too many to be kept. notes: what a reader of numbers
+    over these images should know.
     """
 
     folder: str
@@ -184,6 +189,7 @@ class ImageSet:
     size: int
     fingerprint: str
     cache: Tensor | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, listing: Listing, size: int, *, cached_bytes: int = CACHED_BYTES, progress: bool = False) -> ImageSet:
@@ -198,7 +204,8 @@ class ImageSet:
             bar = tqdm(listing.files, desc=f"reading {listing.split}", unit="image", disable=not progress, leave=False)
             for index, file in enumerate(bar):
                 cache[index] = scaled(file.pixels(), size)
-        return cls(listing.folder, listing.files, listing.labels, listing.classes, size, listing.fingerprint, cache)
+        content = (listing.folder, listing.files, listing.labels, listing.classes)
+        return cls(*content, size, listing.fingerprint, cache, listing.notes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -224,9 +231,10 @@ def list_classes(folder: str | Path) -> list[str]:
     if not root.is_dir():
         raise UserError("no such folder of images", str(folder), "give a folder with train/ and test/ in it")
     try:
-        classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        folders = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError as error:
         raise UserError(f"cannot be listed ({error.strerror or error})", str(folder)) from error
+    classes = sorted(check_name(name, root) for name in folders)
     if not classes:
         raise UserError("holds no folder a class", str(folder), "put the images of each class into a folder of its own")
     return classes
@@ -234,16 +242,44 @@ def list_classes(folder: str | Path) -> list[str]:
 
 def list_images(folder: Path, name: str) -> list[Path]:
     """The image files of class `name` of a folder of classes, by name. Raises UserError where there are none."""
-    files = [
-        Path(place, file)
-        for place, _, names in os.walk(folder / name, followlinks=True)
-        for file in names
-        if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith(".")
-    ]
-    files.sort(key=lambda path: path.parts)
+    files = pictures_below(folder / name)
     if not files:
         raise UserError(f"class {name!r} has no images", str(folder), f"give {', '.join(SUFFIXES)} files")
     return files
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Every file below a folder that is named as a picture, ordered by its parts.
+
+    Hidden files and what hidden folders hold are left out. Links to folders are followed; a folder that several paths
+    lead to counts once, so that a link to a folder above adds nothing.
+    """
+    found: list[Path] = []
+    visited: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, check_name(name, place)) for name in names if is_picture(name)]
+    return sorted(found, key=lambda path: path.parts)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is named as a picture, and is not hidden."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+
+
+def check_name(name: str, folder: str | Path) -> str:
+    """The name of a file or folder as it stands. Raises UserError where its bytes are no UTF-8, as records are."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        told = name.encode(errors="backslashreplace").decode()
+        raise UserError(f"has a name that is not UTF-8, {told}", str(folder), "rename it") from None
+    return name
 
 
 def read_split(
@@ -300,7 +336,7 @@ def decode(data: bytes, where: str) -> Image.Image:
     """The picture that these bytes hold, RGB. Raises UserError, with `where` in it, for anything else."""
     try:
         with Image.open(BytesIO(data)) as opened:
-            return opened.convert("RGB")
+            return as_rgb(opened)
     except DAMAGED as error:
         raise UserError(damage(error), where, "repair or remove it") from error
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rexdet.disk import refusals_told
 from rexdet.errors import UserError
 from rexdet.files import atomic_path
 from rexdet.processes import gather, is_main, rank, world_size
@@ -50,8 +51,13 @@ class StateKeeper:
         random = gather(capture_random_state())
         if is_main():
             state = {name: part.state_dict() for name, part in self.parts.items()}
-            with atomic_path(self.path) as temporary:
-                torch.save({**state, "progress": progress, "identity": self.identity, "random": random}, temporary)
+            kept = {**state, "progress": progress, "identity": self.identity, "random": random}
+            fix = "make room and start again with --resume; the state before it is still there"
+            with (
+                refusals_told("the state of the training cannot be kept", self.path, fix),
+                atomic_path(self.path) as temporary,
+            ):
+                torch.save(kept, temporary)
         ended = time.monotonic()
         self._next = ended + max(_LEAST_S, _SHARE * (ended - begun))
 

@@ -123,6 +123,8 @@ def _load(place: Path) -> _Known:
         content = json.loads(place.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+    if not isinstance(content, dict):
+        return {}
     return {name: entry for name, entry in content.items() if isinstance(entry, list) and len(entry) == 5}
 
 

@@ -95,6 +95,11 @@ def feature_function(
     return run
 
 
+def preferred_backend(backend: Backend, device: torch.device, images: int) -> str:
+    """The back end that is tried first for so many images; arguments as `feature_function`'s."""
+    return _candidates(backend, device, images)[0]
+
+
 def _candidates(backend: Backend, device: torch.device, images: int) -> tuple[str, ...]:
     if backend != "auto":
         return (backend,)

@@ -44,12 +44,21 @@ def test_large_pictures_are_scaled_down_by_their_shorter_side(listing: Listing, 
     assert open_store(listing, 15, folder=tmp_path).sizes.tolist() == [[15, 20]] * 7
 
 
-def test_a_store_that_was_cut_is_told(listing: Listing, tmp_path: Path) -> None:
-    open_store(listing, 100, folder=tmp_path)
-    (data,) = tmp_path.glob("*.bytes")
-    data.write_bytes(data.read_bytes()[:-5])
-    with pytest.raises(UserError, match="is not as long as its list of images says"):
-        open_store(listing, 100, folder=tmp_path)
+@pytest.mark.parametrize("name", ["*.bytes", "*.sizes.npy"])
+def test_a_store_that_was_cut_is_made_anew(
+    listing: Listing, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = np.array(open_store(listing, 100, folder=tmp_path).data)
+    (part,) = tmp_path.glob(name)
+    part.write_bytes(part.read_bytes()[:-5])
+    assert np.array_equal(open_store(listing, 100, folder=tmp_path).data, expected)
+    assert "made anew" in caplog.text
+
+
+def test_a_cache_that_is_a_file_is_one_line(listing: Listing, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be kept here"):
+        open_store(listing, 100, folder=tmp_path / "file" / "decoded")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(listing: Listing, tmp_path: Path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from rexdet.errors import UserError
-from rexdet.transfer.images import read_split
+from rexdet.transfer.embed import list_pictures
+from rexdet.transfer.images import StoredImage, read_split
 
 
 def test_images_and_labels_are_those_of_torchvision(colours: Path) -> None:
@@ -43,6 +45,45 @@ def test_other_sizes_and_modes_are_brought_to_one(colours: Path, tmp_path: Path)
     assert images.shape == (2, 3, 16, 16)
     assert images.dtype == torch.uint8
     assert images.unique().tolist() == [90]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled_not_cut_off(tmp_path: Path, kind: str) -> None:
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    path = tmp_path / f"ramp.{kind.lower()}"
+    Image.fromarray(ramp).save(path, format=kind)
+    picture = StoredImage("ramp", str(path)).pixels()
+    assert picture.mode == "RGB"
+    assert np.abs(np.asarray(picture)[:, :, 1].astype(int) - ramp / 257).max() <= 0.5
+
+
+def test_floats_and_large_integers_are_scaled_by_their_range(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    for name, values in (("f.tiff", ramp), ("i.tiff", (ramp * 1e9).astype(np.int32))):
+        Image.fromarray(values).save(tmp_path / name)
+        found = np.asarray(StoredImage(name, str(tmp_path / name)).pixels())[:, :, 0]
+        assert np.abs(found - 255.0 * ramp).max() <= 1
+
+
+def test_links_and_hidden_folders_add_no_images(colours: Path, tmp_path: Path) -> None:
+    shutil.copytree(colours, tmp_path / "data")
+    expected = len(read_split(tmp_path / "data", "train", 12))
+    red = tmp_path / "data" / "train" / "red"
+    (red / "loop").symlink_to(red)
+    (red / ".ipynb_checkpoints").mkdir()
+    shutil.copy(red / "000.png", red / ".ipynb_checkpoints" / "000.png")
+    assert len(read_split(tmp_path / "data", "train", 12)) == expected
+    assert len(list_pictures(red)) == 20
+
+
+def test_a_name_that_is_not_utf8_is_one_line(colours: Path, tmp_path: Path) -> None:
+    shutil.copytree(colours, tmp_path / "data")
+    odd = os.fsencode(tmp_path / "data" / "train") + b"/caf\xe9"
+    os.mkdir(odd)
+    shutil.copy(colours / "train" / "red" / "000.png", odd + b"/a.png")
+    with pytest.raises(UserError, match="not UTF-8") as raised:
+        read_split(tmp_path / "data", "train", 12)
+    assert str(raised.value).isprintable()
 
 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(colours: Path, tmp_path: Path) -> None:

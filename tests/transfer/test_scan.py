@@ -87,8 +87,9 @@ def test_a_damaged_or_read_only_cache_costs_time_alone(
 ) -> None:
     first = scan(files, "set", "train")
     (kept,) = cache_folder("images").rglob("*.json")
-    kept.write_text('{"files": {"0.png": [1]')
-    assert scan(files, "set", "train") == first
+    for damaged in ('{"files": {"0.png": [1]', '{"files": []}', '{"files": {"0.png": 3}}'):
+        kept.write_text(damaged)
+        assert scan(files, "set", "train") == first
     blocked = tmp_path / "a file"
     blocked.write_text("")
     monkeypatch.setenv("REXDET_CACHE", str(blocked))
