@@ -6,6 +6,7 @@ The same code runs with one process, where every function here is the identity.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,10 +22,12 @@ from rexdet.errors import UserError
 def process_group(device: str) -> Iterator[torch.device]:
     """Join the group that torchrun has set up, if any; gives the device of this process.
 
-    device: "cpu" or "cuda". Raises UserError where "cuda" is asked for and there is none.
+    device: "cpu", "cuda" or "cuda:0". Raises UserError for another, and where "cuda" is asked for and there is none.
     """
+    if re.fullmatch(r"cpu|cuda(:\d+)?", device) is None:
+        raise UserError(f"no device is called {device!r}", fix="give cpu or cuda")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("the config asks for CUDA, and there is no CUDA device", fix="add MODEL.DEVICE cpu")
+        raise UserError("CUDA is asked for, and there is no CUDA device", fix="give --device cpu, or MODEL.DEVICE cpu")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     own = torch.device("cuda", local) if device.startswith("cuda") else torch.device("cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

@@ -31,9 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     plan = suite.read_plan(arguments.plan)
     cells = suite.plan_cells(plan)
-    for entry in plan.transfer:
-        if entry.dataset != "folder":
-            dataset_facts(entry.dataset)
     output = Path(plan.output)
     todo = [cell for cell in cells if suite.finished_cell(cell, output) is None]
     hours = {} if arguments.no_hours or not todo else _measured(todo)
@@ -59,19 +56,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if outcome.failures else 0
 
 
-def _measured(cells: list[Cell]) -> dict[tuple[str, str, int], float | str]:
+# What a cell costs does not hang on its seeds, but on how many they are.
+_Kind = tuple[str, tuple[str, ...], int]
+
+
+def _kind(cell: Cell) -> _Kind:
+    return cell.network, cell.words, len(cell.seeds)
+
+
+def _measured(cells: list[Cell]) -> dict[_Kind, float | str]:
     """Hours of each kind of cell; cells that differ in their seeds alone are measured once."""
     from tqdm import tqdm
 
     from rexdet.studies.suite import measure_hours
 
-    kinds = {(cell.network, cell.task, len(cell.seeds)): cell for cell in cells}
+    kinds = {_kind(cell): cell for cell in cells}
     bar = tqdm(kinds.items(), desc="measuring", unit="kind of cell", leave=False)
     return {kind: measure_hours(cell) for kind, cell in bar}
 
 
 def _print_matrix(
-    cells: list[Cell], todo: list[Cell], hours: dict[tuple[str, str, int], float | str], processes: int
+    cells: list[Cell], todo: list[Cell], hours: dict[_Kind, float | str], processes: int
 ) -> None:
     from tabulate import tabulate
 
@@ -81,7 +86,7 @@ def _print_matrix(
         if cell not in todo:
             told = "done"
         else:
-            found = hours.get((cell.network, cell.task, len(cell.seeds)), "not measured")
+            found = hours.get(_kind(cell), "not measured")
             told = found if isinstance(found, str) else f"{found:.2f} h"
             total += found if isinstance(found, float) else 0.0
         rows.append((cell.network, cell.task, ", ".join(map(str, cell.seeds)), told))

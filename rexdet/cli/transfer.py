@@ -12,12 +12,14 @@ from rexdet.errors import UserError
 
 if TYPE_CHECKING:
     from rexdet.transfer.experiment import Finished, Settings
+    from rexdet.transfer.metrics import Metric
     from rexdet.transfer.opening import Dataset
     from rexdet.transfer.protocols import AnyProtocol
     from rexdet.transfer.start import Start
 
 HELP = "accuracy of a network on another data set: fine-tuning, probes, from scratch"
 PROTOCOL = "fine_tune_quick"
+_LARGEST_SEED = 2**32 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,10 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     protocol = _protocol(arguments)
     if arguments.seeds is None:
         arguments.seeds = getattr(protocol, "draws", 1)
-    if arguments.seeds < 1 or arguments.seed < 0:
-        raise UserError(
-            f"--seed {arguments.seed} --seeds {arguments.seeds}", fix="give a seed from 0, and 1 run or more"
-        )
+    _check_numbers(arguments)
     start = choose_start(
         arguments.network, arguments.weights, arguments.pixels, protocol, from_scratch=arguments.from_scratch
     )
@@ -88,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return _dry_run(arguments, start, protocol, str(own))
         cells = []
-        for fold in range(arguments.kfold) if arguments.kfold else [None]:
+        for fold in range(arguments.kfold) if arguments.kfold is not None else [None]:
             dataset = _dataset(arguments, fold)
             settings = _settings(arguments, start.network, protocol, own, fold)
             if not arguments.json:
@@ -97,6 +96,20 @@ def run(arguments: argparse.Namespace) -> int:
         if is_main():
             _print(cells, start, arguments)
     return 0
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    if arguments.seeds < 1 or not 0 <= arguments.seed <= _LARGEST_SEED - arguments.seeds:
+        raise UserError(
+            f"--seed {arguments.seed} --seeds {arguments.seeds}",
+            fix=f"give a seed from 0 to {_LARGEST_SEED:,}, and 1 run or more",
+        )
+    if arguments.kfold is not None and arguments.kfold < 2:
+        raise UserError(f"--kfold {arguments.kfold}", fix="give 2 folds or more")
+    if arguments.workers is not None and arguments.workers < 0:
+        raise UserError(f"--workers {arguments.workers}", fix="give 0 or more")
+    if arguments.dataset == "embedded" and arguments.data_root:
+        raise UserError(f"--data-root {arguments.data_root}", fix="leave it out: the embedded set is painted, not read")
 
 
 def _protocol(arguments: argparse.Namespace) -> AnyProtocol:
@@ -179,7 +192,8 @@ def _dry_run(arguments: argparse.Namespace, start: Start, protocol: AnyProtocol,
 
     from rexdet.transfer.cost import measure_cost
 
-    cost = measure_cost(_dataset(arguments, 0), start, protocol, seeds=arguments.seeds, device=device)
+    folds = arguments.kfold or 1
+    cost = measure_cost(_dataset(arguments, 0), start, protocol, seeds=arguments.seeds, device=device).times(folds)
     print(json.dumps(asdict(cost)) if arguments.json else cost)
     return 0
 
@@ -214,10 +228,11 @@ def _print(done: list[tuple[Dataset, Finished]], start: Start, arguments: argpar
 
 
 def _cells(dataset: Dataset, finished: Finished, start: Start) -> list[Any]:
-    from rexdet.report.transfer import Cell
+    from rexdet.report.transfer import Cell, in_both_metrics
 
+    other: Metric = "top1" if finished.metric == "mean_per_class" else "mean_per_class"
     weights = f"{start.checkpoint.source} {start.checkpoint.origin_sha256[:12]}" if start.checkpoint else ""
-    return [
+    cells = [
         Cell(
             dataset=dataset.name,
             network=start.network,
@@ -225,21 +240,24 @@ def _cells(dataset: Dataset, finished: Finished, start: Start) -> list[Any]:
             metric=finished.metric,
             scores=tuple(scores),
             weights=weights,
+            images=len(dataset.train_and_val()),
             head=head,
             repeated=finished.repeated,
             fixed=finished.fixed,
         )
-        for head, scores in finished.columns()
+        for head, scores in finished.columns(finished.metric)
     ]
+    scores = [others for _, others in finished.columns(other)]
+    return [found for cell, others in zip(cells, scores, strict=True) for found in in_both_metrics(cell, others)]
 
 
 def _over_folds(cells: list[Any], folds: int) -> list[Any]:
     """One cell a column, with the mean score of each fold."""
     from dataclasses import replace
 
-    columns: dict[str, list[Any]] = {}
+    columns: dict[tuple[str, str], list[Any]] = {}
     for cell in cells:
-        columns.setdefault(cell.head, []).append(cell)
+        columns.setdefault((cell.head, cell.metric), []).append(cell)
     return [
         replace(
             group[0],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import tabulate
@@ -18,8 +18,9 @@ _METRICS = {"top1": "top-1 (%)", "mean_per_class": "mean per class (%)"}
 class Cell:
     """One network on one data set under one protocol. scores: of each final run, 0 to 1.
 
-    head: what the number is, where the protocol's name does not say it all ("kNN (k 20, T 0.07, l2)"). repeated: what
-    the runs did again, with another seed; "" where there is nothing random. fixed: what was the same in all.
+    images: that the final runs were trained on. head: what the number is, where the protocol's name does not say it all
+    ("kNN (k 20, T 0.07, l2)"). repeated: what the runs did again, with another seed; "" where there is nothing random.
+    fixed: what was the same in all.
     """
 
     dataset: str
@@ -28,6 +29,7 @@ class Cell:
     metric: str
     scores: tuple[float, ...]
     weights: str = ""
+    images: int | None = None
     head: str = ""
     repeated: str = ""
     fixed: str = ""
@@ -38,9 +40,18 @@ class Cell:
         return summarise(self.scores)
 
 
+def in_both_metrics(cell: Cell, others: Sequence[float]) -> list[Cell]:
+    """The cell, and the same runs in the other metric where the number that is printed is in that one.
+
+    others: the runs' scores in the other metric, 0 to 1.
+    """
+    other = replace(cell, metric="top1" if cell.metric == "mean_per_class" else "mean_per_class", scores=tuple(others))
+    return [cell, other] if _published(other) else [cell]
+
+
 def table(cells: Sequence[Cell], *, published: bool = True) -> str:
     """The cells, each followed by what is printed for it, and what the intervals are of."""
-    head = ("", "data set", "network", "protocol", "metric", "value", "runs", "deviation", "from")
+    head = ("", "data set", "network", "protocol", "metric", "value", "runs", "deviation", "trained on", "from")
     lines: list[tuple[str, ...]] = []
     asked: set[tuple[str, str, str]] = set()
     for cell in cells:
@@ -57,6 +68,7 @@ def table(cells: Sequence[Cell], *, published: bool = True) -> str:
                 describe(summary, scale=100),
                 str(summary.count),
                 deviation,
+                "-" if cell.images is None else f"{cell.images:,} images",
                 cell.weights or "random weights",
             )
         )
@@ -83,7 +95,8 @@ def notes(cells: Sequence[Cell], has_published: bool) -> list[str]:
             lines.append("One run has no interval; --seeds N repeats it.")
         else:
             lines.append("Nothing is random here: a repetition would give the same number.")
-    unprinted = sorted({f"{cell.network} on {cell.dataset}" for cell in cells if not _published(cell)})
+    printed = {(cell.network, cell.dataset) for cell in cells if _published(cell)}
+    unprinted = sorted({f"{cell.network} on {cell.dataset}" for cell in cells} - {" on ".join(key) for key in printed})
     if unprinted:
         lines.append(f"Nothing that we know of is printed of {', '.join(unprinted)}.")
     if has_published:
@@ -107,6 +120,7 @@ def as_json(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 "protocol": cell.protocol,
                 "head": cell.head or None,
                 "metric": cell.metric,
+                "training_images": cell.images,
                 "scores": list(cell.scores),
                 "runs": summary.count,
                 "mean": summary.mean,
@@ -143,6 +157,7 @@ def _printed(found: reader.Cell) -> tuple[str, ...]:
         protocol,
         _METRICS.get(found.metric, found.metric),
         f"{found.value:g}",
+        "",
         "",
         "",
         f"{found.source.short}, {found.place}" + ("" if found.verified == "verified" else f" ({found.verified})"),

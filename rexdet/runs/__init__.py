@@ -5,7 +5,7 @@ Standard library and pydantic; `state.py` loads torch and NumPy when they are us
 
 from __future__ import annotations
 
-from rexdet.runs.begin import check_folder
+from rexdet.runs.begin import check_folder, clear_folder
 from rexdet.runs.environment import collect_hardware, collect_versions, peak_memory
 from rexdet.runs.parts import (
     COCO_KEYS,
@@ -55,6 +55,7 @@ __all__ = [
     "WeightsFile",
     "capture_random_state",
     "check_folder",
+    "clear_folder",
     "collect_hardware",
     "collect_versions",
     "differences",

@@ -11,7 +11,7 @@ from rexdet.errors import UserError
 from rexdet.runs.notes import remove_notes
 from rexdet.runs.parts import utc_now
 from rexdet.runs.process import liveness
-from rexdet.runs.record import RECORD_NAME, RunRecord, load_record, mark_killed, record_path, write_record
+from rexdet.runs.record import RECORD_NAME, RunRecord, load_record, locked, mark_killed, record_path, write_record
 
 # A record whose process cannot be asked (another host) counts as that of a live run for so long after its last write.
 QUIET = timedelta(minutes=10)
@@ -36,6 +36,22 @@ def check_folder(folder: str | os.PathLike[str], *, resume: bool = False) -> Non
     earlier = earlier_run(path)
     if not resume:
         refuse_results(path, earlier)
+
+
+def clear_folder(folder: str | os.PathLike[str]) -> None:
+    """Keep the record of a run that left no results beside, so that another run may begin in its folder.
+
+    Raises UserError for a folder that holds results, and where a process still writes there.
+    """
+    path = Path(folder)
+    if not record_path(path).exists():
+        return
+    with locked(path):
+        earlier = earlier_run(path)
+        refuse_results(path, earlier)
+        if earlier is not None:
+            set_aside(path, earlier)
+            record_path(path).unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rexdet.errors import UserError
 from rexdet.optional import import_optional
 from rexdet.runs import RunRecord, matrix, read_record
-from rexdet.transfer.protocols import Protocol, read_any_protocol
+from rexdet.transfer.datasets import dataset_facts
+from rexdet.transfer.protocols import AnyProtocol, Protocol, read_any_protocol
+from rexdet.transfer.randomness import repeated_by_seed
 from rexdet.zoo.names import parse
 
 CELLS = "cells"
@@ -94,7 +96,7 @@ class Plan(_Part):
 class Cell:
     """One command. kind: "transfer" or "detection". task: data set and protocol, or config. seeds: those it covers.
 
-    words: of its command line, without output and resume.
+    words: of its command line, without output, resume and seeds. folds: of a folder that is dealt into folds, else 1.
     """
 
     kind: str
@@ -102,12 +104,20 @@ class Cell:
     task: str
     seeds: tuple[int, ...]
     words: tuple[str, ...]
+    folds: int = 1
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """All words of its command line but output and resume."""
+        verb, *rest = self.words
+        seeds = ("--seed", str(self.seeds[0]))
+        return (verb, *seeds, *(("--seeds", str(len(self.seeds))) if self.kind == "transfer" else ()), *rest)
 
     @property
     def name(self) -> str:
         """Of its folder: readable, and keyed by its words."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}to{self.seeds[-1]}"
-        return matrix.folder_name(self.network, self.task, seeds, matrix.content_key({"words": list(self.words)}))
+        return matrix.folder_name(self.network, self.task, seeds, matrix.content_key({"words": list(self.command)}))
 
     @property
     def title(self) -> str:
@@ -115,9 +125,10 @@ class Cell:
         return f"{self.network} | {self.task} | seed {', '.join(map(str, self.seeds))}"
 
     def folders(self, output: Path) -> list[Path]:
-        """The folders of its records: the first seed's, then those of further ones."""
+        """The folders of its records: of each fold the first seed's, then those of further ones."""
         root = output / CELLS / self.name
-        return [root, *(root / f"seed{seed}" for seed in self.seeds[1:])]
+        starts = [root] if self.folds == 1 else [root / f"fold{fold}" for fold in range(self.folds)]
+        return [folder for start in starts for folder in (start, *(start / f"seed{seed}" for seed in self.seeds[1:]))]
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -146,7 +157,8 @@ def read_plan(path: str | Path) -> Plan:
 def plan_cells(plan: Plan) -> list[Cell]:
     """The cells of a plan, seed by seed. Raises UserError for a network or a protocol that there is not.
 
-    A protocol that searches is one cell for all seeds: its search is done once, and the final run repeated.
+    A protocol that searches is one cell for all seeds: its search is done once, and the final run repeated. Where a
+    seed changes nothing (kNN on a published checkpoint), there is one cell with the first.
     """
     seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
     cells: list[Cell] = []
@@ -154,13 +166,27 @@ def plan_cells(plan: Plan) -> list[Cell]:
         parse(network.name)
         for entry in plan.transfer:
             protocol = read_any_protocol(entry.protocol)
-            at_once = isinstance(protocol, Protocol) and protocol.grid is not None
-            groups = [tuple(seeds)] if at_once else [(seed,) for seed in seeds]
-            cells += [_transfer_cell(network, entry, protocol.from_scratch, group) for group in groups]
+            if entry.dataset != "folder":
+                dataset_facts(entry.dataset)
+            is_random = protocol.from_scratch or "--from-scratch" in entry.arguments
+            groups = _seed_groups(protocol, entry, is_random, tuple(seeds))
+            cells += [_transfer_cell(network, entry, is_random, group) for group in groups]
         for config in plan.detection:
             cells += [_detection_cell(network, config, seed) for seed in seeds]
     # Seed by seed, so that a suite that is cut short has equal numbers of runs.
     return sorted(dict.fromkeys(cells), key=lambda cell: cell.seeds[0])
+
+
+def _seed_groups(
+    protocol: AnyProtocol, entry: PlannedTransfer, is_random: bool, seeds: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    if isinstance(protocol, Protocol) and protocol.grid is not None:
+        return [seeds]
+    # Whether a folder of one's own has images to choose by is known when it is opened.
+    has_val = entry.dataset != "folder" and "val" in dataset_facts(entry.dataset).splits
+    if not repeated_by_seed(protocol, has_checkpoint=not is_random, has_val=has_val):
+        return [seeds[:1]]
+    return [(seed,) for seed in seeds]
 
 
 def _transfer_cell(network: PlannedNetwork, entry: PlannedTransfer, from_scratch: bool, seeds: tuple[int, ...]) -> Cell:
@@ -168,16 +194,25 @@ def _transfer_cell(network: PlannedNetwork, entry: PlannedTransfer, from_scratch
     words = ["transfer", "--dataset", entry.dataset, "--protocol", entry.protocol, "--network", name]
     for switch, value in (("--data-root", entry.data_root), *(() if from_scratch else _weights(network))):
         words += [switch, value] if value else []
-    words += [*entry.arguments, "--seed", str(seeds[0]), "--seeds", str(len(seeds))]
-    return Cell("transfer", name, f"{entry.dataset} {Path(entry.protocol).stem}", seeds, tuple(words))
+    words += entry.arguments
+    dataset = f"folder:{Path(entry.data_root).name}" if entry.dataset == "folder" else entry.dataset
+    task = " ".join((dataset, Path(entry.protocol).stem, *entry.arguments))
+    return Cell("transfer", name, task, seeds, tuple(words), _folds(entry.arguments))
+
+
+def _folds(arguments: Sequence[str]) -> int:
+    """Of --kfold K among the further words; 1 without. What is no number is the command's to refuse."""
+    given = re.search(r"(?:^| )--kfold[ =](\d+)(?: |$)", " ".join(arguments))
+    return max(1, int(given[1])) if given else 1
 
 
 def _detection_cell(network: PlannedNetwork, entry: PlannedDetection, seed: int) -> Cell:
     words = ["train_det", "--config", entry.config, "--backbone", network.name]
     for switch, value in _weights(network):
         words += [switch, value] if value else []
-    words += ["--seed", str(seed), *entry.arguments]
-    return Cell("detection", network.name, Path(entry.config).stem, (seed,), tuple(words))
+    words += entry.arguments
+    task = " ".join((Path(entry.config).stem, *entry.arguments))
+    return Cell("detection", network.name, task, (seed,), tuple(words))
 
 
 def _weights(network: PlannedNetwork) -> tuple[tuple[str, str], ...]:
@@ -196,7 +231,7 @@ def command_of(cell: Cell, plan: Plan) -> list[str]:
     if plan.torchrun > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(plan.torchrun)]
     folder = Path(plan.output) / CELLS / cell.name
-    verb, *words = cell.words
+    verb, *words = cell.command
     # Before what argparse takes as the rest of the line.
     return [*start, "-m", "rexdet.cli", verb, "--output", str(folder), "--resume", *words]
 
@@ -270,7 +305,7 @@ def _log(plan: Plan, cell: Cell) -> Path:
 
 def measure_hours(cell: Cell) -> float | str:
     """Hours of a cell, from steps that are measured in a process of its own; why not, where they cannot be."""
-    verb, *words = cell.words
+    verb, *words = cell.command
     more = ["--dry-run", "--json"] if cell.kind == "transfer" else ["--dry-run"]
     command = [sys.executable, "-m", "rexdet.cli", verb, *more, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

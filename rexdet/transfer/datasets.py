@@ -13,6 +13,7 @@ from pathlib import Path
 from rexdet.errors import UserError
 from rexdet.transfer.download import download_all
 from rexdet.transfer.facts import DatasetFacts, Download
+from rexdet.transfer.images import check_name
 from rexdet.transfer.layouts.cifar import cifar_layout
 from rexdet.transfer.layouts.embedded import CLASSES, EMBEDDED_LAYOUT, GENERATOR_VERSION, SPLITS
 from rexdet.transfer.layouts.folders import caltech_layout, folded_folder, has_validation, own_folder
@@ -273,7 +274,7 @@ def open_dataset(
     if name == "folder":
         return _open_folder(data_root, kfold, fold, progress)
     facts = dataset_facts(name)
-    root = cache_folder("datasets") if data_root is None else Path(data_root).expanduser()
+    root = cache_folder("datasets") if data_root is None else _root(data_root)
     place = _place(facts, root)
     if place is None and (download if download is not None else data_root is None):
         download_all(facts, root, lambda: _place(facts, root) is not None)
@@ -286,7 +287,7 @@ def open_dataset(
 def _open_folder(data_root: str | Path | None, kfold: int | None, fold: int, progress: bool) -> Dataset:
     if data_root is None:
         raise UserError("folder needs a folder", "--data-root", "give one with train/ and test/, each a folder a class")
-    root = Path(data_root).expanduser()
+    root = _root(data_root)
     if not root.is_dir():
         raise UserError("no such folder", str(root), "give --data-root a folder of images")
     layout = own_folder(root) if kfold is None else folded_folder(kfold, fold)
@@ -311,6 +312,17 @@ def _open_folder(data_root: str | Path | None, kfold: int | None, fold: int, pro
         rule="" if kfold is None else f"fold {fold} of {kfold} is the test split",
     )
     return open_layout(facts, root, has_val=kfold is None and has_validation(root), progress=progress)
+
+
+def _root(data_root: str | Path) -> Path:
+    check_name(str(data_root), "--data-root")
+    try:
+        root = Path(data_root).expanduser()
+        root.exists()
+    except (OSError, RuntimeError) as error:
+        # A name that is too long, a folder that may not be entered, the home of a user that there is not.
+        raise UserError(f"cannot be a folder ({error})", "--data-root", "give a folder of images") from error
+    return root
 
 
 def _place(facts: DatasetFacts, root: Path) -> Path | None:

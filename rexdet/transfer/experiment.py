@@ -9,24 +9,25 @@ OUTPUT/seed<N>/record.json          the final run with further seeds
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rexdet.errors import UserError
 from rexdet.processes import barrier, is_main, share
-from rexdet.runs import RunRecord, check_folder, matrix, record_path
+from rexdet.runs import RunRecord, check_folder, clear_folder, matrix, record_path
 from rexdet.runs.record import load_record
 from rexdet.transfer.crops import CroppedImages, open_store
 from rexdet.transfer.feed import TrainingImages
 from rexdet.transfer.framing import FramedImages, Framing, framing_of
 from rexdet.transfer.images import Listing
-from rexdet.transfer.job import Job, run_job
+from rexdet.transfer.job import TRAINED_WORSE, Job, run_job
 from rexdet.transfer.metrics import Metric
 from rexdet.transfer.opening import Dataset
 from rexdet.transfer.optimise import network_options
 from rexdet.transfer.protocols import Protocol
+from rexdet.transfer.randomness import REPEATED, repeated_by_seed
 from rexdet.transfer.start import Start
 from rexdet.transfer.sweep import Choice, config_text, run_config, search
 
@@ -69,10 +70,10 @@ class Finished:
     fixed: str = ""
     heads: tuple[tuple[str, str], ...] = (("", "test"),)
 
-    def columns(self) -> list[tuple[str, list[float]]]:
-        """For each number that the protocol gives its head and the data set's metric in each final run, 0 to 1."""
+    def columns(self, metric: Metric) -> list[tuple[str, list[float]]]:
+        """For each number that the protocol gives its head and its value in each final run, 0 to 1."""
         return [
-            (head, [float(record.metrics[group][self.metric] or 0.0) for record in self.records])
+            (head, [float(record.metrics[group][metric] or 0.0) for record in self.records])
             for head, group in self.heads
         ]
 
@@ -83,6 +84,8 @@ def fine_tune(dataset: Dataset, start: Start, protocol: Protocol, settings: Sett
     Called by every process of torchrun. Raises UserError, and whatever was finished stays.
     """
     trainer = _Trainer(dataset, start, protocol, settings)
+    repeated = repeated_by_seed(protocol, has_checkpoint=start.checkpoint is not None, has_val=dataset.val is not None)
+    trainer.events.append((REPEATED, repeated))
     everything = dataset.train_and_val()
     trainer.events += look_first(start, everything, trainer.framing, settings)
     choice = trainer.search() if protocol.grid is not None else None
@@ -102,19 +105,27 @@ def fine_tune(dataset: Dataset, start: Start, protocol: Protocol, settings: Sett
         record = finished_before(folder, config)
         if record is None:
             job = trainer.job(final, training(), seed, config, folder)
+            job = replace(job, searched_top1=choice.best.train_top1 if choice is not None else None)
             record = run_job(job, progress=settings.progress, command=settings.command)
         records.append(record)
-    begins = "the initial weights of the classifier" if start.checkpoint else "the initial weights"
+    kept = [record for record in records if not _trained_worse(record)]
+    for record in records:
+        if told := _trained_worse(record):
+            settings.say(f"note: {record.name}: {told}; it is {'not averaged in' if kept else 'no result'}")
     searched = " The search was done once; its choice is the same for all." if choice is not None else ""
     return Finished(
         output=settings.output,
         metric=dataset.metric,
         protocol=protocol.name,
-        records=tuple(records),
+        records=tuple(kept or records),
         choice=choice,
-        repeated=f"the final run: {begins}, the order of the images and their augmentation",
+        repeated=repeated,
         fixed=f"the split and the images.{searched}",
     )
+
+
+def _trained_worse(record: RunRecord) -> str:
+    return next((event.message for event in record.events if event.code == TRAINED_WORSE), "")
 
 
 def look_first(start: Start, listing: Listing, framing: Framing, settings: Settings) -> list[tuple[str, str]]:
@@ -146,6 +157,9 @@ def check_output(settings: Settings) -> None:
     """Raise UserError, in every process, where the folder holds a run and --resume was not given."""
     if is_main():
         check_folder(settings.output, resume=settings.resume)
+        if not settings.resume:
+            # A first try that failed at once is no reason to refuse the corrected one.
+            clear_folder(settings.output)
     barrier()
 
 
@@ -223,6 +237,4 @@ class _Trainer:
 
     def _open_test(self) -> FramedImages:
         listing = self.dataset.test.open(progress=self.settings.progress)
-        for note in listing.notes:
-            self.settings.say(f"note: {note}")
         return FramedImages(listing, self.framing, progress=self.settings.progress)

@@ -87,6 +87,7 @@ class FramedImages:
         """kept: most bytes of framed images in memory. Raises UserError for an image that cannot be read."""
         self.listing, self.framing = listing, framing
         self.labels, self.classes, self.fingerprint = listing.labels, listing.classes, listing.fingerprint
+        self.notes = listing.notes
         self._all: Tensor | None = None
         if 3 * framing.crop**2 * len(listing) <= kept:
             self._all = torch.empty((len(listing), 3, framing.crop, framing.crop), dtype=torch.uint8)

@@ -23,9 +23,16 @@ from rexdet.transfer.watch import FOLDER as WATCH_FOLDER
 from rexdet.transfer.watch import Watch
 from rexdet.weights.pixels import Preprocessing
 
+# The code of a record's event: the run learnt far less than the search's with the same hyper-parameters.
+TRAINED_WORSE = "trained_worse"
+_FAR_BELOW = 0.15
+
 
 class ScoredImages(EvaluationImages, Structure):
-    """Images that are scored, and what a record tells of them."""
+    """Images that are scored, and what a record tells of them. notes: what a reader of the numbers should know."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def described(self) -> DataSplit:
         """The split as a run's record tells of it."""
@@ -40,7 +47,8 @@ class Job:
     reported; called once, after the last step. split: what that split is called in the record's metrics: "test", or
     "val" where hyper-parameters are chosen by it. config: everything that the result hangs on, as text. notes: further
     numbers for the record, by group. events: what a reader of the numbers should know, code and message. watch: keep
-    curves for TensorBoard. workers: threads that make batches ahead.
+    curves for TensorBoard. workers: threads that make batches ahead. searched_top1: on training images in the last
+    epoch of the search's run with the same hyper-parameters, 0 to 1; None where there was no search.
     """
 
     name: str
@@ -61,6 +69,7 @@ class Job:
     watch: bool = False
     workers: int = 0
     title: str = "training"
+    searched_top1: float | None = None
 
 
 def run_job(job: Job, *, progress: bool = False, command: list[str] | None = None) -> RunRecord:
@@ -112,9 +121,13 @@ def run_job(job: Job, *, progress: bool = False, command: list[str] | None = Non
             share = job.protocol.batch_size // world_size()
             run.event("norm_statistics", f"batch norms used statistics of each process's own {share} images a step")
         scored = job.test()
+        for note in scored.notes:
+            run.event("data", note)
         with trained.shares.measure("evaluation", whole=True):
             result = evaluate(trained.evaluated, scored, pixels, device=job.device, amp=job.protocol.amp)
         _, loss, right = trained.history[-1]
+        if fell_behind := told_behind(right, job.searched_top1):
+            run.event(TRAINED_WORSE, fell_behind)
         run.record.files = {role: name for role, name in run.record.files.items() if role != "state"}
         run.finish(
             data=Data(train=feed.described(), val=scored.described()),
@@ -135,6 +148,20 @@ def run_job(job: Job, *, progress: bool = False, command: list[str] | None = Non
         (job.folder / STATE_NAME).unlink(missing_ok=True)
     barrier()
     return run.record
+
+
+def told_behind(top1: float, searched: float | None) -> str:
+    """What is to be said where a final run learnt far less than its search did; "" where it did not.
+
+    top1, searched: on training images in the last epoch, 0 to 1. Such a run is no result of its settings: something
+    other than they differed, and it is marked, and averaged in nowhere.
+    """
+    if searched is None or top1 >= searched - _FAR_BELOW:
+        return ""
+    return (
+        f"top-1 on training images ended at {100 * top1:.1f}%, the search's with the same hyper-parameters at "
+        f"{100 * searched:.1f}%"
+    )
 
 
 def recorded_pixels(pixels: Preprocessing) -> Pixels:

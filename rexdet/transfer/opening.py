@@ -11,7 +11,7 @@ import torch
 
 from rexdet.errors import UserError
 from rexdet.transfer.facts import HELD_OUT_SEED, HELD_OUT_SHARE, DatasetFacts
-from rexdet.transfer.images import ImageFile, Listing
+from rexdet.transfer.images import ImageFile, Listing, StoredImage, is_picture
 from rexdet.transfer.layouts.entries import Entries, check_md5
 from rexdet.transfer.metrics import Metric
 from rexdet.transfer.scan import Scanned, scan
@@ -52,8 +52,9 @@ class Dataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was mended or left out, a line each."""
-        return self.train_and_val().notes
+        """By which rule the set was split and its classes counted, and what was mended or left out, a line each."""
+        rule = (f"{self.name}: {self.facts.rule}",) if self.facts.rule else ()
+        return rule + self.train_and_val().notes
 
     def tuning_split(self, seed: int = HELD_OUT_SEED) -> tuple[Listing, Listing]:
         """Images to train on and to choose by, apart: the official ones, else a share of each class, by the seed."""
@@ -183,6 +184,8 @@ class _Opening:
                 )
             notes = (f"{split}: {text}: left out",)
             logger.warning("%s: %s", self.place, notes[0])
+            if not good:
+                raise UserError(f"{split} has no image that can be read", str(self.place), "repair the data set")
             gone = next((name for i, name in enumerate(classes) if i not in {labels[index] for index in good}), None)
             if split == "train" and gone is not None:
                 raise UserError(f"class {gone!r} has no training image that can be read", str(self.place))
@@ -198,7 +201,10 @@ class _Opening:
         )
 
     def test_listing(self, classes: tuple[str, ...], training: frozenset[str], progress: bool) -> Listing:
-        """The test split, whole. training: hashes of the images that were trained on or chosen by."""
+        """The test split, whole; its notes say what a reader of its numbers should know.
+
+        training: hashes of the images that were trained on or chosen by.
+        """
         entries = self.read("test")
         labels = self._labels("test", entries, classes)
         scanned = scan(entries.files, self._key(), "test", progress=progress)
@@ -244,4 +250,9 @@ class _Opening:
 def _told(files: tuple[ImageFile, ...], scanned: list[Scanned]) -> str:
     """How many cannot be read, and the first of them."""
     bad = [(file, found.problem) for file, found in zip(files, scanned, strict=True) if found.problem is not None]
-    return f"{len(bad):,} of {len(files):,} images cannot be used, first {bad[0][0].where} ({bad[0][1]})"
+    told = f"{len(bad):,} of {len(files):,} images cannot be used, first {bad[0][0].where} ({bad[0][1]})"
+    if len(bad) == len(files) and isinstance(files[0], StoredImage):
+        # Another mirror may have other names: both are shown.
+        there = next((path.name for path in sorted(files[0].path.parent.glob("*")) if is_picture(path.name)), None)
+        told += f"; the list says {files[0].path.name}, the folder has {there}" if there else ""
+    return told

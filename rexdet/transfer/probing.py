@@ -20,6 +20,7 @@ from rexdet.transfer.knn import KnnChoice, run_knn
 from rexdet.transfer.opening import Dataset
 from rexdet.transfer.probe import ProbeChoice, run_linear_probe
 from rexdet.transfer.protocols import ProbeProtocol
+from rexdet.transfer.randomness import NOTHING, REPEATED, repeated_by_seed
 from rexdet.transfer.scan import cache_folder
 from rexdet.transfer.start import Start
 from rexdet.transfer.sweep import CHOICE_NAME, VERSION, config_text
@@ -33,12 +34,13 @@ def probe(dataset: Dataset, start: Start, protocol: ProbeProtocol, settings: Set
     A seed changes what is random: the images held out for choosing where the set has no official validation split, the
     shots, random weights. Where nothing is, there is one run. Called by every process. Raises UserError.
     """
-    repeated = _random_things(dataset, start, protocol)
+    repeated = repeated_by_seed(protocol, has_checkpoint=start.checkpoint is not None, has_val=dataset.val is not None)
     seeds = settings.seeds
     if not repeated and seeds > 1:
         settings.say("note: nothing is random in this protocol on this data set: one run instead of several")
         seeds = 1
     prober = _Prober(dataset, start, protocol, settings)
+    prober.events.append((REPEATED, repeated or NOTHING))
     prober.events += look_first(start, dataset.train_and_val(), prober.framing, settings)
     records = []
     for number in range(seeds):
@@ -51,21 +53,10 @@ def probe(dataset: Dataset, start: Start, protocol: ProbeProtocol, settings: Set
         metric=dataset.metric,
         protocol=protocol.name,
         records=tuple(records),
-        repeated=", ".join(repeated),
+        repeated=repeated,
         fixed="the features and the test images." if start.checkpoint else "the images.",
-        heads=tuple((head, group) for head, group in prober.heads() if group in records[0].metrics),
+        heads=tuple((head, group) for head, group in prober.heads(records) if group in records[0].metrics),
     )
-
-
-def _random_things(dataset: Dataset, start: Start, protocol: ProbeProtocol) -> list[str]:
-    things = []
-    if start.checkpoint is None:
-        things.append("the random weights")
-    if protocol.kind == "few_shot":
-        things.append("which images of a class are the shots")
-    elif protocol.kind == "linear_probe" and dataset.val is None:
-        things.append("which images are held out to choose the penalty by")
-    return things
 
 
 class _Prober:
@@ -90,12 +81,13 @@ class _Prober:
         }
         return config_text(values, self.protocol.name)
 
-    def heads(self) -> tuple[tuple[str, str], ...]:
-        """Head and group of each number of a record."""
+    def heads(self, records: list[RunRecord]) -> tuple[tuple[str, str], ...]:
+        """Head and group of each number of the records."""
         protocol = self.protocol
         at = "" if protocol.tap == "penultimate" else f" at {protocol.tap}"
         if protocol.kind == "knn":
-            counts = " or ".join(map(str, protocol.neighbours))
+            chosen = sorted({round(record.metrics["val"]["k"] or 0) for record in records})
+            counts = " or ".join(map(str, chosen))
             norm = "L2" if protocol.norm == "l2" else "no norm"
             return ((f"kNN (k {counts}, T {protocol.temperature:g}, {norm}){at}", "test"),)
         if protocol.kind == "few_shot":
@@ -121,6 +113,8 @@ class _Prober:
             for code, message in self.events:
                 run.event(code, message)
             metrics = self._measure(seed, folder)
+            for note in self.test().notes:
+                run.event("data", note)
             run.finish(data=Data(train=train.described(), val=self.test().described()), metrics=metrics)
         return run.record
 
@@ -177,7 +171,4 @@ class _Prober:
         return linear.as_metrics()
 
     def _open_test(self) -> Listing:
-        listing = self.dataset.test.open(progress=self.settings.progress)
-        for note in listing.notes:
-            self.settings.say(f"note: {note}")
-        return listing
+        return self.dataset.test.open(progress=self.settings.progress)

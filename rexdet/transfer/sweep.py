@@ -42,12 +42,17 @@ def config_text(values: dict[str, Any], name: str) -> str:
 
 @dataclass(frozen=True)
 class Tried:
-    """One cell of the grid. score: the data set's metric on validation, 0 to 1; None: the loss was not finite."""
+    """One cell of the grid.
+
+    score: the data set's metric on validation, 0 to 1; None: the loss was not finite. train_top1: on training images in
+    the last epoch, 0 to 1.
+    """
 
     learning_rate: float
     weight_decay: float
     score: float | None
     loss: float | None
+    train_top1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,8 @@ def _tried(cell: Protocol, record: RunRecord | None, metric: Metric) -> Tried:
     numbers = record.metrics.get("val") if record is not None else None
     if not numbers:
         return Tried(cell.learning_rate, cell.weight_decay, None, None)
-    return Tried(cell.learning_rate, cell.weight_decay, numbers[metric], numbers["loss"])
+    train_top1 = record.metrics.get("train", {}).get("top1") if record is not None else None
+    return Tried(cell.learning_rate, cell.weight_decay, numbers[metric], numbers["loss"], train_top1)
 
 
 def _best(tried: tuple[Tried, ...]) -> int:

@@ -43,6 +43,17 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+# A narrower network, as a search leaves it.
+GENOME = """
+version: 1
+network: resnet20b_cifar
+channels:
+  stem: 5
+  stages.0.0.unit2: 5
+  stages.0.1.unit2: 5
+  stages.0.2.unit2: 5
+  stages.0.0.unit1: 7
+"""
 TINY = ["--image-size", "12", "--steps", "4", "--batch-size", "8"]
 
 
@@ -127,7 +138,14 @@ def test_the_default_network_that_cannot_be_fetched_is_one_line(folder: Path, ca
         (["--from-scratch", "--device", "tpu"], "--device tpu"),
         (["--from-scratch", "--protocol", "knn", "--ema", "0.5"], "ema"),
         (["--from-scratch", "--protocol", "knn", "--tap", "res6"], "tap"),
-        (["--from-scratch", "--kfold", "1"], "1 folds are none"),
+        (["--from-scratch", "--kfold", "1"], "--kfold 1; give 2 folds or more"),
+        (["--from-scratch", "--kfold", "0"], "--kfold 0"),
+        (["--from-scratch", "--kfold", "-3"], "--kfold -3"),
+        (["--from-scratch", "--workers", "-1"], "--workers -1"),
+        (["--from-scratch", "--seed", "100000000000000000000"], "--seed 100000000000000000000"),
+        (["--from-scratch", "--data-root", "~nobody-of-this-name/x"], "cannot be a folder"),
+        (["--from-scratch", "--data-root", "x" * 300], "cannot be a folder"),
+        (["--from-scratch", "--dataset", "embedded"], "leave it out: the embedded set is painted"),
     ],
 )  # fmt: skip
 def test_what_was_typed_wrong_is_one_line(folder: Path, capsys, more: list[str], told: str) -> None:
@@ -136,6 +154,56 @@ def test_what_was_typed_wrong_is_one_line(folder: Path, capsys, more: list[str],
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_first_try_that_failed_does_not_hold_the_folder(folder: Path, tmp_path: Path, capsys) -> None:
+    command = words(
+        folder, "--network", "torchvision:resnet18", "--protocol", "cifar", "--output", str(tmp_path / "run")
+    )
+    assert execute("transfer", [*command, "--drop-path", "0.1"]) == 2
+    assert read_record(tmp_path / "run").status == "failed"
+    assert execute("transfer", command) == 0
+    assert read_record(tmp_path / "run").status == "done"
+    assert len(list((tmp_path / "run").glob("record-*.json"))) == 1
+    capsys.readouterr()
+
+
+def test_the_record_and_the_table_tell_what_the_set_is_like(folder: Path, tmp_path: Path, capsys) -> None:
+    (folder / "test" / "red" / "0.png").write_bytes((folder / "train" / "red" / "0.png").read_bytes())
+    command = words(folder, "--network", "resnet8b_cifar", "--protocol", "cifar", "--output", str(tmp_path / "run"))
+    assert execute("transfer", command) == 0
+    assert "| 36 images" in capsys.readouterr().out
+    events = {(event.code, event.message) for event in read_record(tmp_path / "run").events}
+    assert ("data", "test: 1 of 18 images are training images too, byte by byte") in events
+    assert any(code == "repeated" and "initial weights" in message for code, message in events)
+    probe = ["--dataset", "folder", "--data-root", str(folder), "--network", "resnet8b_cifar", "--from-scratch"]
+    assert execute("transfer", [*probe, "--protocol", "knn", "--output", str(tmp_path / "knn")]) == 0
+    events = {(event.code, event.message) for event in read_record(tmp_path / "knn").events}
+    assert ("data", "test: 1 of 18 images are training images too, byte by byte") in events
+    assert ("repeated", "the random weights") in events
+
+
+@pytest.mark.parametrize("network", ["nm2:1/resnet8b_cifar", "lwdna:{genome}"])
+def test_networks_of_every_kind_are_trained(folder: Path, tmp_path: Path, capsys, network: str) -> None:
+    genome = tmp_path / "genome.yaml"
+    genome.write_text(GENOME)
+    command = words(folder, "--network", network.format(genome=genome), "--protocol", "cifar")
+    assert execute("transfer", [*command, "--output", str(tmp_path / "run")]) == 0
+    assert "| ours" in capsys.readouterr().out
+    assert read_record(tmp_path / "run").metrics["network"]["macs"] > 0
+
+
+def test_the_embedded_set_needs_nothing_but_the_command(tmp_path: Path, capsys) -> None:
+    command = ["--dataset", "embedded", "--steps", "2", "--batch-size", "8", "--network", "resnet8b_cifar"]
+    assert execute("transfer", [*command, "--protocol", "embedded", "--output", str(tmp_path / "run")]) == 0
+    assert "| ours" in capsys.readouterr().out
+    assert read_record(tmp_path / "run").data.train is not None
+
+
+def test_the_dry_run_counts_every_fold(folder: Path, tmp_path: Path, capsys) -> None:
+    command = ["--dataset", "folder", "--data-root", str(folder / "train"), *TINY, "--network", "resnet8b_cifar"]
+    assert execute("transfer", [*command, "--protocol", "cifar", "--kfold", "6", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 6
 
 
 def test_another_networks_checkpoint_is_one_line(folder: Path, weights: Path, capsys) -> None:
@@ -163,6 +231,7 @@ def test_a_backbone_alone_is_probed_at_its_taps(folder: Path, tmp_path: Path, ca
     assert len(error.strip().splitlines()) == 1
     assert "a backbone without the layers behind res5" in error
     assert "--tap res5" in error
+    assert execute("transfer", [*command, "--tap", "res5", "--dry-run"]) == 0
     assert execute("transfer", [*command, "--tap", "res5", "--output", str(tmp_path / "run")]) == 0
     record = read_record(tmp_path / "run")
     assert record.network is not None

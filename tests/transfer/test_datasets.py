@@ -170,6 +170,24 @@ def test_images_that_are_in_train_and_val_are_counted(own: Path, caplog: pytest.
     assert "20 images are in train and in val" in caplog.text
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_of_which_nothing_can_be_read_is_refused(own: Path, split: str) -> None:
+    (own / "val" / "red").mkdir(parents=True)
+    (own / "val" / "red" / "a.png").write_bytes(b"no image")
+    if split == "train":
+        for path in (own / "train").rglob("*.png"):
+            path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=f"{split} has no image that can be read|more than 1% of {split}"):
+        open_dataset("folder", own)
+
+
+def test_a_class_may_be_called_train(own: Path) -> None:
+    folder = own / "train"
+    (folder / "red").rename(folder / "train")
+    data = open_dataset("folder", folder, kfold=4)
+    assert data.classes == ("blue", "green", "train")
+
+
 def test_an_image_of_absurd_size_is_left_out(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (90, 90)).save(own / "train" / "red" / "huge.png")
     # Pillow refuses what has more than twice these pixels; a real file of that size would take seconds to write.
@@ -181,6 +199,14 @@ def test_an_image_of_absurd_size_is_left_out(own: Path, monkeypatch: pytest.Monk
 
 def test_a_class_without_test_images_is_told(own: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(own / "test" / "green")
+    assert_one_class_is_missing(own, caplog)
+    # An empty folder is the same as none.
+    (own / "test" / "green").mkdir()
+    assert_one_class_is_missing(own, caplog)
+
+
+def assert_one_class_is_missing(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
     assert open_dataset("folder", own).test.open().notes == ("test: 1 of 3 classes have no images",)
     assert "1 of 3 classes" in caplog.text
 

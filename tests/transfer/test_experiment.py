@@ -105,11 +105,34 @@ def test_the_winner_is_trained_on_train_and_val_with_the_seed_of_the_search(
     best = max(cell.metrics["val"]["top1"] or 0.0 for cell in cells)
     assert done.choice.best.score == best
     assert "The search was done once" in done.fixed
-    assert len(done.columns()[0][1]) == 2
+    assert len(done.columns("top1")[0][1]) == 2
     # Nothing is computed again.
     before = outcome(tmp_path / "run")
     assert run(colours, start, searched, tmp_path / "run", seed=3, seeds=2, resume=True).records == done.records
     assert outcome(tmp_path / "run") == before
+
+
+def test_a_final_run_that_learnt_far_less_than_its_search_is_marked_and_not_averaged(
+    colours: Path, start: Start, searched: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    settings = Settings(output=tmp_path / "run", seeds=2, say=told.append)
+    train = job_module.train
+
+    def forgets(network, *arguments, **more):
+        trained = train(network, *arguments, **more)
+        trained.history[-1] = (*trained.history[-1][:2], float(more["seed"] == 0))
+        return trained
+
+    monkeypatch.setattr(job_module, "train", forgets)
+    done = fine_tune(dataset_at(colours), start, searched, settings)
+    assert done.choice is not None
+    assert done.choice.best.train_top1 is not None
+    assert done.choice.best.train_top1 == 1.0
+    marked = read_record(tmp_path / "run" / "seed1")
+    assert [event.code for event in marked.events if event.code == "trained_worse"] == ["trained_worse"]
+    assert [record.seed for record in done.records] == [0]
+    assert any("it is not averaged in" in line for line in told)
 
 
 def test_a_run_that_is_stopped_anywhere_ends_in_the_same_numbers(

@@ -325,6 +325,14 @@ def test_flower_labels_out_of_range_are_refused(tmp_path: Path, label: int, told
         open_dataset("flowers102", tmp_path, check_counts=False)
 
 
+@pytest.mark.parametrize("labels", [[1.0, np.nan, 2.0], ["one", "two", "three"]])
+def test_flower_labels_that_are_no_numbers_are_refused(tmp_path: Path, labels: list[Any]) -> None:
+    flowers_with(tmp_path, labels=np.array(labels), trnid=np.array([1, 2]), valid=np.array([3]), tstid=np.array([3]))
+    with pytest.raises(UserError, match=r"has label (nan|one)\s*: they run from 1 to 102") as raised:
+        open_dataset("flowers102", tmp_path, check_counts=False)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("label", [0, 197])
 def test_car_labels_out_of_range_are_refused(tmp_path: Path, label: int) -> None:
     make_cars(tmp_path)
@@ -474,6 +482,14 @@ def test_the_whole_official_food_lists(shared_dir: Path, tmp_path: Path) -> None
     shutil.move(place / "meta" / "other.json", place / "meta" / "test.json")
     with pytest.raises(UserError, match="train has 25,250 images, and Food-101 has 75,750: that is its test split"):
         open_dataset("food101", tmp_path)
+
+
+def test_a_list_of_other_names_shows_both(tmp_path: Path) -> None:
+    make_pets(tmp_path)
+    for path in sorted(tmp_path.rglob("images/*.jpg")):
+        path.rename(path.with_name(f"n02-{path.name}"))
+    with pytest.raises(UserError, match=r"the list says \w+\.jpg, the folder has n02-\w+\.jpg"):
+        open_dataset("pets", tmp_path, check_counts=False)
 
 
 def test_real_pets_in_their_own_layout(shared_dir: Path) -> None:

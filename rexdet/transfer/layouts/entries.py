@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.io import loadmat
 
 from rexdet.errors import UserError
@@ -116,10 +117,19 @@ def check_md5(path: Path, expected: str) -> None:
 
 def check_range(numbers: Any, first: int, last: int, where: Path, what: str = "label") -> None:
     """Raise UserError unless all are whole numbers from `first` to `last`, as the official file counts."""
-    odd = next((number for number in numbers if int(number) != number or not first <= number <= last), None)
+    # One number of a MATLAB file comes without its axis.
+    odd = next((number for number in np.atleast_1d(numbers) if not _is_whole(number, first, last)), None)
     if odd is not None:
         hint = "it counts from 1" if first == 1 and odd == 0 else f"they run from {first} to {last}"
         raise UserError(f"has {what} {odd}: {hint}", str(where), "use the official file, unchanged")
+
+
+def _is_whole(number: Any, first: int, last: int) -> bool:
+    """Damaged files have text, lists or nothing in the place of a number."""
+    try:
+        return bool(int(number) == number and first <= number <= last)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def check_safe(name: str, where: Path) -> str:

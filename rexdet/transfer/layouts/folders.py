@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from rexdet.errors import UserError
-from rexdet.transfer.images import StoredImage, list_classes, list_images
+from rexdet.transfer.images import StoredImage, is_picture, list_classes, list_images, pictures_below
 from rexdet.transfer.layouts.entries import Entries, Layout
 from rexdet.transfer.splits import drawn_per_class, folds
 
@@ -19,16 +19,16 @@ VAL_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
 
 
-def read_folder(folder: Path, prefix: str = "") -> Entries:
+def read_folder(folder: Path, prefix: str = "", *, may_be_empty: bool = False) -> Entries:
     """A folder of classes: every image below each class's folder. Raises UserError: no classes, an empty one.
 
-    prefix: of the images' names.
+    prefix: of the images' names. may_be_empty: a class without images is left out, as one without a folder is.
     """
     files: list[StoredImage] = []
     labels: list[str] = []
     classes = list_classes(folder)
     for name in classes:
-        paths = list_images(folder, name)
+        paths = pictures_below(folder / name) if may_be_empty else list_images(folder, name)
         files += [StoredImage(prefix + path.relative_to(folder).as_posix(), str(path)) for path in paths]
         labels += [name] * len(paths)
     return Entries(tuple(files), tuple(labels), tuple(classes))
@@ -68,7 +68,9 @@ def own_folder(root: Path) -> Layout:
         folders=(),
         train=(names["train"] or TRAIN_NAMES[0],),
         test=(names["test"] or TEST_NAMES[0],),
-        read=lambda place, split: read_folder(place / (names[split] or split), f"{split}/"),
+        read=lambda place, split: read_folder(
+            place / (names[split] or split), f"{split}/", may_be_empty=split == "test"
+        ),
     )
 
 
@@ -90,7 +92,8 @@ def folded_folder(count: int, fold: int) -> Layout:
 
 
 def _read_fold(count: int, fold: int, place: Path, split: str) -> Entries:
-    split_already = next((name for name in (*TRAIN_NAMES, *TEST_NAMES) if (place / name).is_dir()), None)
+    # A class may be called "train": a split holds folders of classes, a class holds pictures.
+    split_already = next((name for name in (*TRAIN_NAMES, *TEST_NAMES) if _holds_folders_alone(place / name)), None)
     if split_already is not None:
         raise UserError(
             f"is split already: it has {split_already}/", str(place), "leave --kfold out, or name one folder of classes"
@@ -100,6 +103,13 @@ def _read_fold(count: int, fold: int, place: Path, split: str) -> Entries:
     parts = folds(numbers, count, SPLIT_SEED)
     train = sorted(index for number, part in enumerate(parts) if number != fold for index in part)
     return _chosen(everything, train if split == "train" else parts[fold], everything.classes)
+
+
+def _holds_folders_alone(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return any(entry.is_dir() for entry in entries) and not any(is_picture(entry.name) for entry in entries)
 
 
 def _chosen(everything: Entries, places: list[int], classes: tuple[str, ...]) -> Entries:
