@@ -6,13 +6,32 @@ A verb's module has `HELP` (one line), `add_arguments(parser)` and `run(argument
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
+import os
 import pkgutil
 import sys
 import traceback
 from typing import NoReturn
 
 from rexdet.errors import UserError
+
+# What a disk refuses although the program did nothing wrong, where the error names the file.
+_OF_THE_DISK = {
+    errno.EACCES: "may not be opened or written",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EEXIST: "is a file, and a folder is needed",
+    errno.EFBIG: "a file would be larger than this disk takes",
+    errno.EISDIR: "is a folder, and a file is needed",
+    errno.ELOOP: "links lead in a circle here",
+    errno.ENAMETOOLONG: "the name is longer than this disk takes",
+    errno.ENOSPC: "no room is left on this disk",
+    errno.ENOTDIR: "lies below a file, which is no folder",
+    errno.EROFS: "this disk cannot be written to",
+}
+# These come when something is written, and then name no file.
+_OF_WRITING = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +56,9 @@ def build_parser(verb: str, program: str | None = None) -> argparse.ArgumentPars
 
 def execute(verb: str, arguments: list[str], program: str | None = None) -> int:
     """Parse and run one verb; returns the exit status (0 done, 1 our fault, 2 the user's mistake, 130 interrupted)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The name of a file may hold bytes that are no letters: told as escapes, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parsed = build_parser(verb, program).parse_args(arguments)
         # As typed, for the verbs that start themselves again or record what they were asked for.
@@ -52,9 +74,26 @@ def execute(verb: str, arguments: list[str], program: str | None = None) -> int:
         # The reader (`| head`) went away: nothing is left to say, and nothing went wrong.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if (told := _told(error)) is None:
+            traceback.print_exc()
+            return 1
+        print(f"error: {told}", file=sys.stderr)
+        return 2
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def _told(error: OSError) -> UserError | None:
+    """An error of the disk in one line; None for any other, which is a fault of ours."""
+    what = _OF_THE_DISK.get(error.errno or 0)
+    name = error.filename2 or error.filename
+    if what is None or (name is None and error.errno not in _OF_WRITING):
+        return None
+    if isinstance(name, int):
+        name = None
+    return UserError(what, "" if name is None else os.fsdecode(name))
 
 
 def main(verb: str) -> NoReturn:

@@ -6,16 +6,26 @@ import argparse
 import json
 from pathlib import Path
 
-HELP = "time backbone, detector (mmdet: MMDetection's) or evaluation beside others; engines: train in both, compare AP"
+HELP = (
+    "time backbone, detector (mmdet: MMDetection's) or evaluation beside others; engines: train in both, compare AP; "
+    "tables: of many records"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `tools/benchmark.py`."""
-    parser.add_argument("what", choices=("backbone", "detector", "mmdet", "engines", "evaluation", "transfer"))
+    parser.add_argument(
+        "what", choices=("backbone", "detector", "mmdet", "engines", "evaluation", "transfer", "tables")
+    )
     parser.add_argument("--network", default="rexnet_1.0", metavar="NAME")
     parser.add_argument(
-        "--rounds", type=int, default=0, metavar="N", help="alternations (default 15; evaluation 3), engines: seeds (1)"
+        "--rounds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="alternations (default 15; evaluation, transfer, tables 3), engines: seeds (1)",
     )
+    parser.add_argument("--records", type=int, default=10_000, metavar="N", help="tables: how many (default 10,000)")
     parser.add_argument(
         "--quick", action="store_true", help="backbone: float32 and no torch.compile; detector, transfer: small sizes"
     )
@@ -73,6 +83,10 @@ def _measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
         from rexdet.bench import transfer
 
         return transfer.run(arguments.network, rounds=arguments.rounds or 3, quick=arguments.quick)
+    if arguments.what == "tables":
+        from rexdet.bench import tables
+
+        return tables.run(arguments.records, rounds=arguments.rounds or 3)
     from rexdet.bench import evaluation
 
     return evaluation.run(rounds=arguments.rounds or 3)

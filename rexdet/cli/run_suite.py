@@ -75,9 +75,7 @@ def _measured(cells: list[Cell]) -> dict[_Kind, float | str]:
     return {kind: measure_hours(cell) for kind, cell in bar}
 
 
-def _print_matrix(
-    cells: list[Cell], todo: list[Cell], hours: dict[_Kind, float | str], processes: int
-) -> None:
+def _print_matrix(cells: list[Cell], todo: list[Cell], hours: dict[_Kind, float | str], processes: int) -> None:
     from tabulate import tabulate
 
     rows = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from rexdet.report.tables import Table
 
 _NOT_PRINTED = ("runs", "pairs", "overall", "intervals", "errors", "thresholds")
+# Those that rest on saved detections: why a run has none is asked for where they are named.
+_DETAILS = ("intervals", "errors", "thresholds")
+_FEWEST_RESAMPLES, _MOST_RESAMPLES = 100, 100_000
+# Files, each with the option that names it.
+_FILES = ("csv", "markdown", "latex", "html", "ledger")
 HELP = "tables of many runs beside the published numbers: text, Markdown, CSV, LaTeX, one page"
 
 
@@ -23,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="D", help="write everything into this folder: page, Markdown, CSV, LaTeX")
     parser.add_argument("--html", metavar="F", help="write one page that needs no network")
     parser.add_argument("--latex", metavar="F", help="write the tables as LaTeX (booktabs)")
-    parser.add_argument("--csv", metavar="F", help="write one table as CSV: the first of --table, else networks")
+    parser.add_argument("--csv", metavar="F", help="write one table as CSV: the first --table, else networks")
     parser.add_argument("--markdown", metavar="F", help="write the tables as Markdown")
     parser.add_argument("--ledger", metavar="F", help="write every run once, a record a line, to take elsewhere")
     parser.add_argument(
@@ -35,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--table", action="append", metavar="NAME", help="networks, detection, ... (may be repeated; default: all)"
     )
     parser.add_argument("--columns", metavar="A,B", help="with one --table: only these columns, in this order")
-    parser.add_argument("--sort", metavar="COLUMN", help="order the rows by this column, best first; empty ones last")
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="order the rows by this column, largest first; empty ones last"
+    )
     parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
     parser.add_argument("--partial", action="store_true", help="also runs and evaluations of a part of the data")
     parser.add_argument("--no-costs", action="store_true", help="do not count parameters and MACs (a few seconds)")
@@ -62,19 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, write what was asked for, print."""
-    if arguments.check or arguments.update:
+    if arguments.check is not None or arguments.update is not None:
         return _keep(arguments)
-    from rexdet.report.reading import read
+    from rexdet.report.reading import read, shown
     from rexdet.report.summary import summarise_runs
 
-    if not arguments.runs:
-        raise UserError("no runs are named", fix="name folders of runs, records or ledgers")
-    if arguments.resamples < 0:
-        raise UserError(f"--resamples is {arguments.resamples}", fix="give 100 or more, 0 for none")
-    if not 0 < arguments.beta < float("inf"):
-        raise UserError(f"--beta is {arguments.beta:g}", fix="give a number above 0, such as 0.5, 1 or 2")
-    if arguments.pictures < 0:
-        raise UserError(f"--pictures is {arguments.pictures:g}", fix="give megabytes, 0 for none")
+    _check(arguments)
     summary = summarise_runs(
         read(arguments.runs),
         with_partial=arguments.partial,
@@ -95,8 +97,43 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     _print(summary, tables, arguments)
     for path in written:
-        print(f"written: {path}")
+        print(f"written: {shown(path)}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise UserError for what cannot be followed, before anything is read."""
+    from rexdet.report.summary import TABLES
+    from rexdet.report.targets import check_file, check_folder
+
+    if not arguments.runs:
+        raise UserError("no runs are named", fix="name folders of runs, records or ledgers")
+    if arguments.resamples and not _FEWEST_RESAMPLES <= arguments.resamples <= _MOST_RESAMPLES:
+        raise UserError(
+            f"--resamples is {arguments.resamples}", fix=f"give {_FEWEST_RESAMPLES} to {_MOST_RESAMPLES:,}, 0 for none"
+        )
+    if not 0 < arguments.beta < math.inf:
+        raise UserError(f"--beta is {arguments.beta:g}", fix="give a number above 0, such as 0.5, 1 or 2")
+    if not 0 <= arguments.pictures < math.inf:
+        raise UserError(f"--pictures is {arguments.pictures:g}", fix="give megabytes, 0 for none")
+    for name in arguments.table or ():
+        if name not in TABLES:
+            raise UserError(f"no table is called {name!r}", fix=f"there are {', '.join(TABLES)}")
+    named: dict[Path, str] = {}
+    for option, path in _files(arguments):
+        check_file(path, option)
+        if path.absolute() in named:
+            raise UserError(f"{named[path.absolute()]} and {option} name the same file", str(path), "name two")
+        named[path.absolute()] = option
+    for option, folder in (("--output", arguments.output), ("--publish", arguments.publish)):
+        if folder is not None:
+            check_folder(Path(folder), option)
+
+
+def _files(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    for name in _FILES:
+        if getattr(arguments, name) is not None:
+            yield f"--{name}", Path(getattr(arguments, name))
 
 
 def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
@@ -105,15 +142,17 @@ def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
     from rexdet.report.writers import sorted_rows
 
     # Those that grow with the runs and with the square of the rows are for files and the page, unless they are named.
-    is_written = any((arguments.output, arguments.html, arguments.latex, arguments.markdown, arguments.json))
+    files = (arguments.output, arguments.html, arguments.latex, arguments.markdown)
+    is_written = arguments.json or any(name is not None for name in files)
     names = arguments.table or [name for name in TABLES if is_written or name not in _NOT_PRINTED]
-    for name in names:
-        if name not in TABLES:
-            raise UserError(f"no table is called {name!r}", fix=f"there are {', '.join(TABLES)}")
     tables = summary.filled(names)
+    if not tables and not arguments.table and (arguments.ledger is not None or arguments.publish is not None):
+        # Runs that are in no table are to be taken elsewhere all the same.
+        return []
     if not tables:
         # What was skipped and left out is the answer then.
-        raise UserError("nothing to show: " + " ".join(summary.notes), ", ".join(arguments.runs))
+        told = [*summary.notes, *_told_of_details(summary, arguments)]
+        raise UserError("nothing to show: " + " ".join(told), ", ".join(arguments.runs))
     if arguments.columns:
         if len(tables) != 1:
             raise UserError("--columns are those of one table", fix="name it with --table")
@@ -131,6 +170,27 @@ def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
     ]
 
 
+def _told_of_details(summary: Summary, arguments: argparse.Namespace) -> list[str]:
+    """Why runs are not in the tables that rest on saved detections, where such a table was named."""
+    named = [name for name in arguments.table or () if name in _DETAILS]
+    if not named:
+        return []
+    if named == ["intervals"] and not arguments.resamples:
+        return ["--resamples 0 leaves the table intervals out."]
+    saved, notes = summary.saved
+    return notes or ([] if saved else ["No run of a detector is among them."])
+
+
+def _for_csv(summary: Summary, tables: list[Table], arguments: argparse.Namespace) -> Table:
+    """The first table that was named, else that of the networks."""
+    name = arguments.table[0] if arguments.table else "networks"
+    for table in tables:
+        if table.id == name:
+            return table
+    there = ", ".join(table.id for table in tables)
+    raise UserError(f"the table {name} has no row", f"--csv {arguments.csv}", f"--table takes one of {there}")
+
+
 def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace) -> list[Path]:
     from rexdet.files import write_text_atomically
     from rexdet.report.reading import publish, write_ledger
@@ -138,18 +198,18 @@ def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
 
     texts: dict[Path, str] = {}
     pages: list[Path] = []
-    if arguments.output:
+    if arguments.output is not None:
         folder = Path(arguments.output)
         texts |= {folder / f"{table.id}.csv": comma_separated(table) for table in tables}
         texts |= {folder / "tables.md": markdown(tables), folder / "tables.tex": latex(tables)}
         pages.append(folder / "index.html")
-    if arguments.csv:
-        texts[Path(arguments.csv)] = comma_separated(tables[0])
-    if arguments.markdown:
+    if arguments.csv is not None:
+        texts[Path(arguments.csv)] = comma_separated(_for_csv(summary, tables, arguments))
+    if arguments.markdown is not None:
         texts[Path(arguments.markdown)] = markdown(tables)
-    if arguments.latex:
+    if arguments.latex is not None:
         texts[Path(arguments.latex)] = latex(tables)
-    if arguments.html:
+    if arguments.html is not None:
         pages.append(Path(arguments.html))
     if pages:
         from rexdet.report.page import page
@@ -159,10 +219,10 @@ def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(path, text)
-    if arguments.publish:
+    if arguments.publish is not None:
         (Path(arguments.publish) / "records").mkdir(parents=True, exist_ok=True)
         publish(summary.runs, Path(arguments.publish))
-    if arguments.ledger:
+    if arguments.ledger is not None:
         write_ledger(summary.runs, Path(arguments.ledger))
         return [*texts, Path(arguments.ledger)]
     return list(texts)
@@ -180,23 +240,25 @@ def _print(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
         console = Console(width=400)
     shown = [table for table in tables if arguments.table or table.id not in _NOT_PRINTED]
     print_tables(shown or tables, console)
-    for note in summary.notes:
+    for note in (*summary.notes, *_told_of_details(summary, arguments)):
         console.print(Text(note), style="dim")
 
 
 def _keep(arguments: argparse.Namespace) -> int:
     from rexdet.report.kept import check, update
+    from rexdet.report.reading import shown
+    from rexdet.report.targets import check_file
 
-    path = Path(arguments.update or arguments.check)
-    if arguments.update:
+    path = Path(arguments.check if arguments.update is None else arguments.update)
+    name = shown(path)
+    if arguments.update is not None:
+        check_file(path, "--update")
         changed = update(path)
-        print(f"{path}: {changed} of its tables written anew")
+        print(f"{name}: {changed} of its tables written anew")
         return 0
     for line in (found := check(path)):
         print(line)
     if found:
-        raise UserError(
-            f"{len(found)} cells are not what the records say", str(path), f"tools/summarize.py --update {path}"
-        )
-    print(f"{path}: every table is what the records say")
+        raise UserError(f"{len(found)} cells are not what the records say", name, f"tools/summarize.py --update {name}")
+    print(f"{name}: every table is what the records say")
     return 0

@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from rexdet.errors import UserError
+from rexdet.fast_yaml import LOADER
 from rexdet.published.protocols import AnyProtocol, Protocol
 from rexdet.published.schema import Cell, Network, Source, Table, Value
 
@@ -201,4 +202,4 @@ def _with_tuples(values: Any) -> Any:
 
 def _read(file: str) -> Any:
     text = resources.files("rexdet.published").joinpath(f"{file}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return yaml.load(text, LOADER)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rexdet import published
 from rexdet.published.protocols import Protocol
-from rexdet.report.facts import detection_protocol, protocol_differences
+from rexdet.report.facts import protocol_differences
 from rexdet.report.groups import Group
-from rexdet.report.transfer_protocol import classification_protocol
+from rexdet.report.transfer_protocol import classification_protocols
+from rexdet.report.zoo_detectors import departures
 
 # Our keys of the COCO numbers -> the published tables'; masks have names of their own there.
 DETECTION_METRICS = {
@@ -22,7 +24,8 @@ _NO_RECIPE = ("toolbox", "runs")
 class Beside:
     """A published number of the same network, task and data as a cell of ours.
 
-    differs: field -> (ours, theirs) where the recipes are not known to be equal; empty: the difference may be taken.
+    differs: field -> (ours, theirs) where the recipe of any run of the cell is not known to be equal; empty: the
+    difference may be taken.
     """
 
     cell: published.Cell
@@ -37,7 +40,7 @@ class Beside:
         """The fields that differ, in a line."""
         parts = []
         for name, (ours, theirs) in self.differs.items():
-            title = name.replace("_", " ")
+            title = name if name.isupper() else name.replace("_", " ")
             if "unknown" in (ours, theirs):
                 parts.append(f"{title}: {'theirs is not told' if theirs == 'unknown' else 'ours is not recorded'}")
             else:
@@ -46,15 +49,16 @@ class Beside:
 
 
 def detection_beside(group: Group, key: str) -> list[Beside]:
-    """The published numbers beside a detection cell; only those of the same test images."""
+    """The published numbers beside a detection cell; only those of the same test images, all of them."""
     metric = DETECTION_METRICS.get(group.metric_group, {}).get(key)
-    if metric is None or group.setting.dataset != "coco-val2017":
+    if metric is None or group.setting.dataset != "coco-val2017" or group.setting.part:
         return []
     found = published.cells(
         group.row.network, task="detection", detector=group.setting.what, dataset=group.setting.dataset, metric=metric
     )
-    ours = detection_protocol(group.runs[0].record)
-    return [Beside(cell, _differs(ours, cell.protocol)) for cell in found]
+    # The runs of a group have one configuration: what departs in one departs in all.
+    more = departures(group.runs[0].record) if found else {}
+    return [Beside(cell, {**_differs(group.protocols, cell.protocol), **more}) for cell in found]
 
 
 def transfer_beside(group: Group, metric: str) -> list[Beside]:
@@ -63,18 +67,25 @@ def transfer_beside(group: Group, metric: str) -> list[Beside]:
     Which library trained, and how many runs a mean is of, is no part of a classifier's recipe: nobody published a
     number of ours, and the spread is told by the interval.
     """
-    ours = classification_protocol(group)
+    found = () if group.setting.part else published.accuracies(group.row.network, group.setting.dataset, metric)
+    if not found:
+        return []
+    ours = classification_protocols(group)
     besides = []
-    for cell in published.accuracies(group.row.network, group.setting.dataset, metric):
+    for cell in found:
         differs = _differs(ours, cell.protocol)
         besides.append(Beside(cell, {name: both for name, both in differs.items() if name not in _NO_RECIPE}))
     return besides
 
 
-def _differs(ours: Protocol, theirs: Protocol | None) -> dict[str, tuple[object, object]]:
+def _differs(ours: Sequence[Protocol], theirs: Protocol | None) -> dict[str, tuple[object, object]]:
+    """The fields that differ in any run; of several runs the first that differs is told."""
     if theirs is None:
         return {"protocol": ("told", "unknown")}
-    return protocol_differences(ours, theirs)
+    found: dict[str, tuple[object, object]] = {}
+    for one in ours:
+        found = {**protocol_differences(one, theirs), **found}
+    return found
 
 
 def _number(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rexdet.report.calibration import calibration
 from rexdet.report.charts import by_setting
-from rexdet.report.drawing import Chart, as_svg, legend, mark, new_figure, series_colour
+from rexdet.report.drawing import Chart, as_svg, label, legend, mark, new_figure, series_colour
 from rexdet.report.networks_table import row_id
 from rexdet.report.saved import Saved
 
@@ -29,7 +29,8 @@ def _shares(prefix: str, title: str, found: list[Saved]) -> Chart:
         measured = calibration(one.matched)
         bins = [entry for entry in measured.bins if entry.count >= FEWEST]
         scores, shares = [entry.score for entry in bins], [entry.precision for entry in bins]
-        (drawn,) = axes.plot(scores, shares, "o-", color=series_colour(place), linewidth=1.4, markersize=4, label=row)
+        (drawn,) = axes.plot(scores, shares, "o-", color=series_colour(place), linewidth=1.4, markersize=4)
+        drawn.set_label(label(row))
         error = "no detections" if measured.error is None else f"calibration error {measured.error:.3f}"
         mark(drawn, row, f"{row}: {error}")
     axes.set_xlim(0, 1)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
 
-from rexdet.report.drawing import Chart, as_svg, legend, mark, new_figure, series_colour, series_marker, shortened
-from rexdet.report.facts import RowKey, Setting
+from rexdet.report.drawing import (
+    Chart,
+    as_svg,
+    label,
+    legend,
+    logarithmic,
+    mark,
+    names_along_y,
+    new_figure,
+    point,
+    series_colour,
+    series_marker,
+)
+from rexdet.report.entries import entry_name
+from rexdet.report.facts import Setting
 from rexdet.report.groups import Group
+from rexdet.report.logged_losses import logged_losses
 from rexdet.report.networks_table import row_id
 from rexdet.report.reading import Found
 from rexdet.report.saved import Saved, curves
@@ -16,37 +30,42 @@ from rexdet.report.tables import Cell, Table
 
 MOST_LINES = 40
 MOST_CLASSES = 100
+MOST_ROWS_OF_CLASSES = 8
+# More charts of one kind than that nobody looks at; the tables have every setting.
+MOST_SETTINGS = 12
 _COSTS = (
-    ("macs", "MACs of the backbone (G)"),
-    ("parameters", "parameters of the backbone (M)"),
-    ("latency", "latency of the backbone, one image (ms)"),
+    ("macs", "MACs (G)"),
+    ("parameters", "parameters (M)"),
+    ("latency", "latency, one image (ms)"),
 )
-_STEPS_FILE = "steps.jsonl"
-_POINTS = 120
 
 
 def cost_charts(summary: Summary) -> list[Chart]:
     """AP, and the accuracy of each transfer setting, against MACs, parameters and latency."""
     table = summary.networks
-    numbers = [column for column in table.columns if column.key.startswith(("ap", "transfer"))]
+    numbers = {
+        column.title: table.numbers(column.key) for column in table.columns if column.key.startswith(("ap", "transfer"))
+    }
+    keys = {column.title: column.key for column in table.columns}
     charts: list[Chart] = []
-    for column in numbers:
+    for what in _largest(numbers):
         for key, title in _COSTS:
-            points = _points(table, key, column.key)
+            points = _points(table, key, keys[what])
             # Rows of one network alone have one cost.
             if len({x.number for _, x, _ in points}) > 1:
-                charts.append(_scatter(f"cost{len(charts)}", column.title, title, points, _conditions(table, key)))
-    return charts
+                charts.append(_scatter(f"cost{len(charts)}", what, title, points, _conditions(table, key)))
+    return _told(charts, numbers)
 
 
 def transfer_charts(summary: Summary) -> list[Chart]:
     """For each data set and protocol: every row with its interval."""
-    columns: dict[str, list[tuple[str, Cell]]] = {}
-    for (row, setting), group in summary.groups.transfer.items():
+    columns: dict[str, list[tuple[Group, Cell]]] = {}
+    for (_, setting), group in summary.groups.transfer.items():
         cell = _cell(group, summary.known.metric(setting.dataset))
         if cell is not None:
-            columns.setdefault(setting.title, []).append((row_id(row), cell))
-    return [_intervals(f"transfer{place}", title, found) for place, (title, found) in enumerate(columns.items())]
+            columns.setdefault(setting.title, []).append((group, cell))
+    shown = _largest(columns)
+    return _told([_intervals(f"transfer{place}", title, columns[title]) for place, title in enumerate(shown)], columns)
 
 
 def learning_charts(summary: Summary) -> list[Chart]:
@@ -55,7 +74,7 @@ def learning_charts(summary: Summary) -> list[Chart]:
     transfer = [(row_id(row), one) for (row, _), group in summary.groups.transfer.items() for one in group.runs]
     charts = [
         _lines("learn0", "AP while training (%)", "step", _evaluated(detection, "bbox", "AP", 100)),
-        _lines("learn1", "Detection: training loss", "step", _losses(detection)),
+        _lines("learn1", "Detection: training loss", "step", logged_losses(detection, MOST_LINES)),
         _lines("learn2", "Transfer: training loss", "step", _evaluated(transfer, "train", "loss", 1)),
     ]
     return [chart for chart in charts if chart is not None]
@@ -63,15 +82,15 @@ def learning_charts(summary: Summary) -> list[Chart]:
 
 def class_charts(summary: Summary) -> list[Chart]:
     """AP of every class, for each detection setting."""
-    settings: dict[Setting, list[tuple[RowKey, Group]]] = {}
-    for (row, setting, start), group in summary.groups.detection.items():
+    settings: dict[Setting, list[Group]] = {}
+    for (_, setting, start), group in summary.groups.detection.items():
         if start != "frozen":
-            settings.setdefault(setting, []).append((row, group))
+            settings.setdefault(setting.shared, []).append(group)
     charts: list[Chart] = []
-    for setting, rows in settings.items():
-        values = {row_id(row): class_means(group) for row, group in rows[:8]}
-        if any(values.values()):
-            charts.append(_classes(f"class{len(charts)}", setting.title, values))
+    for setting, groups in settings.items():
+        found = [(group, means) for group in groups if (means := class_means(group))]
+        if found:
+            charts.append(_classes(f"class{len(charts)}", setting.title, found))
     return charts
 
 
@@ -102,46 +121,37 @@ def _scatter(prefix: str, what: str, against: str, points: list[tuple[str, Cell,
     figure, axes = new_figure()
     for place, (row, x, y) in enumerate(points):
         half = y.summary.half_width if y.summary else None
-        drawn = axes.errorbar(
-            [x.number],
-            [y.number],
-            yerr=None if half is None else [half],
-            fmt=series_marker(place),
-            color=series_colour(place),
-            capsize=3,
-            markersize=6,
-            label=row,
+        drawn = point(
+            axes,
+            x.number or 0.0,
+            y.number or 0.0,
+            half,
+            along="y",
+            marker=series_marker(place),
+            colour=series_colour(place),
+            name=row,
         )
-        mark(drawn.lines[0], row, f"{row}: {y.text} at {x.text}")
+        mark(drawn, row, f"{row}: {y.text} at {x.text}")
     if min(x.number or 0 for _, x, _ in points) > 0 and _spread(x.number or 0 for _, x, _ in points) > 8:
-        axes.set_xscale("log")
-    axes.set_xlabel(against)
-    axes.set_ylabel(what if len(what) < 42 else f"{what[:40]}…")
+        logarithmic(axes)
+    axes.set_xlabel(label(against))
+    axes.set_ylabel(label(what if len(what) < 42 else f"{what[:40]}…"))
     legend(figure, axes, len(points))
     caption = f"{what} against {against}. Bars: 95% interval over seeds.{conditions}"
     return Chart(f"{what} / {against}", caption, as_svg(figure, prefix, caption), tuple(row for row, _, _ in points))
 
 
-def _intervals(prefix: str, title: str, found: list[tuple[str, Cell]]) -> Chart:
+def _intervals(prefix: str, title: str, found: list[tuple[Group, Cell]]) -> Chart:
     found = sorted(found, key=lambda entry: entry[1].number or 0.0)
     figure, axes = new_figure(height=max(1.6, 0.9 + 0.24 * len(found)))
-    for place, (row, cell) in enumerate(found):
+    for place, (group, cell) in enumerate(found):
         half = cell.summary.half_width if cell.summary else None
-        drawn = axes.errorbar(
-            [cell.number],
-            [place],
-            xerr=None if half is None else [half],
-            fmt="o",
-            color=series_colour(0),
-            capsize=3,
-            markersize=5,
-        )
-        mark(drawn.lines[0], row, f"{row}: {cell.text}")
-    axes.set_yticks(range(len(found)), shortened([row for row, _ in found]))
-    axes.set_ylim(-0.7, len(found) - 0.3)
+        drawn = point(axes, cell.number or 0.0, place, half, along="x", marker="o", colour=series_colour(0))
+        mark(drawn, row_id(group.row), f"{entry_name(group)}: {cell.text}")
+    names_along_y(axes, [entry_name(group) for group, _ in found])
     axes.set_xlabel("accuracy on the test images (%)")
     caption = f"{title}: mean and 95% interval over seeds; a single run has no interval."
-    return Chart(title, caption, as_svg(figure, prefix, caption), tuple(row for row, _ in found))
+    return Chart(title, caption, as_svg(figure, prefix, caption), tuple(row_id(group.row) for group, _ in found))
 
 
 def _lines(prefix: str, what: str, along: str, found: list[tuple[str, list[tuple[float, float]]]]) -> Chart | None:
@@ -158,7 +168,7 @@ def _lines(prefix: str, what: str, along: str, found: list[tuple[str, list[tuple
             color=series_colour(places[row]),
             linewidth=1.2,
             alpha=0.8,
-            label=None if row in named else row,
+            label=None if row in named else label(row),
         )
         named.add(row)
         mark(drawn, row, f"{row}: ends at {points[-1][1]:.3g}")
@@ -170,29 +180,32 @@ def _lines(prefix: str, what: str, along: str, found: list[tuple[str, list[tuple
     return Chart(what, caption, as_svg(figure, prefix, caption), tuple(places))
 
 
-def _classes(prefix: str, title: str, values: dict[str, dict[str, float]]) -> Chart:
-    names = sorted({name for found in values.values() for name in found}, key=lambda name: _mean(values, name))
+def _classes(prefix: str, title: str, found: list[tuple[Group, dict[str, float]]]) -> Chart:
+    drawn_rows = found[:MOST_ROWS_OF_CLASSES]
+    names = sorted({name for _, means in drawn_rows for name in means}, key=lambda name: _mean(drawn_rows, name))
     left_out = len(names) - MOST_CLASSES
     names = names[:MOST_CLASSES]
     figure, axes = new_figure(height=max(1.8, 1.0 + 0.19 * len(names)))
-    for place, (row, found) in enumerate(values.items()):
-        shown = [(found[name], at) for at, name in enumerate(names) if name in found]
+    for place, (group, means) in enumerate(drawn_rows):
+        shown = [(means[name], at) for at, name in enumerate(names) if name in means]
         (drawn,) = axes.plot(
             [x for x, _ in shown],
             [y for _, y in shown],
             series_marker(place),
             color=series_colour(place),
             markersize=4,
-            label=row,
+            label=label(entry_name(group)),
         )
-        mark(drawn, row, row)
-    axes.set_yticks(range(len(names)), shortened(names, 22))
-    axes.set_ylim(-0.7, len(names) - 0.3)
+        mark(drawn, row_id(group.row), entry_name(group))
+    names_along_y(axes, names, 22)
     axes.set_xlabel("AP of the class (%)")
-    legend(figure, axes, len(values))
+    legend(figure, axes, len(drawn_rows))
     more = f" The {left_out} best are not drawn." if left_out > 0 else ""
+    if len(drawn_rows) < len(found):
+        more += f" Drawn are the first {len(drawn_rows)} of {len(found)} rows."
     caption = f"{title}: AP of every class with ground truth, the worst below.{more}"
-    return Chart(f"Classes, {title}", caption, as_svg(figure, prefix, caption), tuple(values))
+    rows = tuple(row_id(group.row) for group, _ in drawn_rows)
+    return Chart(f"Classes, {title}", caption, as_svg(figure, prefix, caption), rows)
 
 
 def _recalls(prefix: str, title: str, found: list[Saved]) -> Chart:
@@ -208,7 +221,7 @@ def _recalls(prefix: str, title: str, found: list[Saved]) -> Chart:
                 style,
                 color=series_colour(place),
                 linewidth=1.4,
-                label=f"{row}, IoU {curve.threshold:.2f}",
+                label=label(f"{row}, IoU {curve.threshold:.2f}"),
             )
             mark(drawn, row, f"{row}, IoU {curve.threshold:.2f}: mean {curve.precision.mean():.3f}")
     axes.set_xlim(0, 1)
@@ -218,6 +231,20 @@ def _recalls(prefix: str, title: str, found: list[Saved]) -> Chart:
     legend(figure, axes, 2 * len(found))
     caption = f"{title}: precision over recall of one run a row, IoU .50 (line) and .75 (dashes)."
     return Chart(f"Precision and recall, {title}", caption, as_svg(figure, prefix, caption), tuple(rows))
+
+
+def _largest(settings: Mapping[str, Sized]) -> list[str]:
+    """The settings that most rows have, in their own order; all where they are few."""
+    kept = set(sorted(settings, key=lambda name: -len(settings[name]))[:MOST_SETTINGS])
+    return [name for name in settings if name in kept]
+
+
+def _told(charts: list[Chart], settings: Mapping[str, Sized]) -> list[Chart]:
+    """The charts, of which the first says that some settings have none."""
+    if len(settings) <= MOST_SETTINGS or not charts:
+        return charts
+    more = f" Drawn are the {MOST_SETTINGS} settings that most rows have; the tables have all {len(settings)}."
+    return [replace(charts[0], caption=charts[0].caption + more), *charts[1:]]
 
 
 def _points(table: Table, x: str, y: str) -> list[tuple[str, Cell, Cell]]:
@@ -257,40 +284,8 @@ def _evaluated(
     return found
 
 
-def _losses(runs: Iterable[tuple[str, Found]]) -> list[tuple[str, list[tuple[float, float]]]]:
-    """The sum of the loss terms that a detection run has logged, as means of equal stretches."""
-    found = []
-    for row, one in runs:
-        if one.folder is None or not (one.folder / _STEPS_FILE).is_file():
-            continue
-        logged: list[tuple[float, float]] = []
-        for line in (one.folder / _STEPS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
-            entry = _loss(line)
-            if entry is not None:
-                logged.append(entry)
-        found.append((row, _thinned(logged)))
-        if len(found) == MOST_LINES:
-            break
-    return found
-
-
-def _loss(line: str) -> tuple[float, float] | None:
-    try:
-        values = json.loads(line)
-        return float(values["step"]), float(sum(values["losses"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        # The last line of a run that was killed may be cut.
-        return None
-
-
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    size = max(1, -(-len(points) // _POINTS))
-    parts = [points[begin : begin + size] for begin in range(0, len(points), size)]
-    return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
-
-
-def _mean(values: dict[str, dict[str, float]], name: str) -> float:
-    found = [one[name] for one in values.values() if name in one]
+def _mean(rows: Iterable[tuple[Group, dict[str, float]]], name: str) -> float:
+    found = [means[name] for _, means in rows if name in means]
     return sum(found) / len(found)
 
 

@@ -72,7 +72,7 @@ def _seeds(seeds: SeedComparison) -> str:
             cells += [
                 describe(comparison.summary, scale=100),
                 DASH if comparison.p_value is None else f"{comparison.p_value:.3f}",
-                "yes" if comparison.is_shown else "no",
+                DASH if comparison.p_value is None else "yes" if comparison.is_shown else "no",
                 _points(comparison.smallest),
                 DASH if needed is None else f"{needed:,}",
             ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rexdet.errors import UserError
 from rexdet.report.counted import Counted, read_counted
-from rexdet.report.facts import RowKey
+from rexdet.report.facts import RowKey, row_key
 from rexdet.report.reading import Found
 
 RULE = (
@@ -16,6 +16,7 @@ RULE = (
     "convolutions and linear layers for one image of the named size, counted by execution. Neck and heads are not in it"
 )
 LATENCY = "latency"
+_TIMED = re.compile(rf"{LATENCY} (\S+) (\S+) batch (\d{{1,9}})")
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,22 @@ def _count(name: str) -> Counted | None:
 
 
 def latencies(runs: Sequence[Found]) -> dict[str, list[Latency]]:
-    """The measured latencies of each network, from records of benchmarks: groups "latency BACKEND DTYPE batch N"."""
+    """The measured latencies of each network, from records that are done: groups "latency BACKEND DTYPE batch N".
+
+    A network that differs from its name's own has the name of its row, which says in what.
+    """
     found: dict[str, list[Latency]] = {}
     for one in runs:
-        record = one.record
-        if record.network is None:
+        metrics = one.record.metrics
+        timed = [(parts, numbers) for name, numbers in metrics.items() if (parts := _TIMED.fullmatch(name))]
+        row = row_key(one.record) if timed else None
+        if row is None or one.record.status != "done":
             continue
-        for group, numbers in record.metrics.items():
-            parts = re.fullmatch(rf"{LATENCY} (\S+) (\S+) batch (\d+)", group)
-            if parts is None or numbers.get("ms") is None:
-                continue
-            entry = Latency(
-                float(numbers["ms"] or 0.0), int(parts[3]), parts[2], parts[1], device_of(one), f"run {record.name}"
-            )
-            found.setdefault(record.network.name, []).append(entry)
+        for parts, numbers in timed:
+            if (milliseconds := numbers.get("ms")) is not None:
+                source = f"run {one.record.name}"
+                entry = Latency(milliseconds, int(parts[3]), parts[2], parts[1], device_of(one), source)
+                found.setdefault(row.network, []).append(entry)
     return found
 
 
@@ -98,7 +101,25 @@ def device_of(one: Found) -> str:
     return f"{hardware.processor or hardware.platform}{threads}"
 
 
-def single_image(found: Sequence[Latency]) -> Latency | None:
-    """The latency that a table of networks shows: float32 at batch 1, in the fastest back end."""
-    fitting = [entry for entry in found if entry.batch == 1 and entry.dtype == "float32"]
+def shown_conditions(found: Mapping[str, Sequence[Latency]], networks: Iterable[str]) -> str:
+    """The conditions of a column of latencies: those under which most of the networks were measured, then the fastest.
+
+    Of one image in float32; "" where none of the networks was measured so. A column holds one device and back end.
+    """
+    measured: dict[str, dict[str, float]] = {}
+    for network in set(networks):
+        for entry in filter(_is_single, found.get(network, ())):
+            known = measured.setdefault(entry.conditions, {})
+            known[network] = min(entry.milliseconds, known.get(network, entry.milliseconds))
+    ranked = [(-len(known), sum(known.values()), conditions) for conditions, known in measured.items()]
+    return min(ranked)[2] if ranked else ""
+
+
+def single_image(found: Sequence[Latency], conditions: str = "") -> Latency | None:
+    """The shortest latency of one image in float32: under these conditions, or under any."""
+    fitting = [entry for entry in found if _is_single(entry) and conditions in ("", entry.conditions)]
     return min(fitting, key=lambda entry: entry.milliseconds) if fitting else None
+
+
+def _is_single(entry: Latency) -> bool:
+    return entry.batch == 1 and entry.dtype == "float32"

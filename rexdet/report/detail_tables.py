@@ -14,6 +14,7 @@ from rexdet.report.saved import Saved
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, words
 
 _NUMBERS = ("AP", "AP50", "AP75")
+_ONE_A_ROW = "one run a row (the first seed whose detections are here)"
 
 
 def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Table:
@@ -35,8 +36,8 @@ def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Ta
         builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
-            f"From {resamples:,} resamples of the images, one run a row (the first seed). What another seed would give "
-            "is not in it: that stands in the table of detection."
+            f"From {resamples:,} resamples of the images of {_ONE_A_ROW}. What another seed would give is not in it: "
+            "that stands in the table of detection."
         )
     return builder.build()
 
@@ -72,8 +73,8 @@ def errors_table(saved: Sequence[Saved]) -> Table:
         builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
-            "All detections of one run a row (the first seed), boxes, at IoU 0.5. The points are those that AP50 would "
-            "win if that kind alone were mended; they do not add up."
+            f"All detections of {_ONE_A_ROW}, boxes, at IoU 0.5. The points are those that AP50 would win if that kind "
+            "alone were mended; they do not add up."
         )
     return builder.build()
 
@@ -114,8 +115,8 @@ def thresholds_table(saved: Sequence[Saved], *, beta: float = 1.0) -> Table:
     if builder.rows:
         builder.notes.append(
             "Detections with that score or a higher one are kept, right is a match at IoU 0.5. Chosen on one half of "
-            "the images of one run a row (the first seed), measured on the other; a class without an object or a right "
-            "detection in the first half has none."
+            f"the images of {_ONE_A_ROW}, measured on the other; a class without an object or a right detection in the "
+            "first half has none."
         )
     return builder.build()
 

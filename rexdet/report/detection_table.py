@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rexdet.report.beside import DETECTION_METRICS, Beside, detection_beside, transfer_beside
+from rexdet.report.detection_rows import DetectionRow, detection_rows
 from rexdet.report.facts import RowKey, Setting
 from rexdet.report.groups import Group, Groups
-from rexdet.report.networks_table import Known, cost_cells, group_cell, identity_cells, row_id
+from rexdet.report.networks_table import (
+    Known,
+    cost_cells,
+    group_cell,
+    identity_cells,
+    latency_conditions,
+    row_id,
+    with_conditions,
+)
 from rexdet.report.run_cells import detector_cells, effort_cells
 from rexdet.report.statistics import compare_paired, describe
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, printed, words
@@ -24,6 +34,7 @@ _COLUMNS = (
         "protocol",
         help="of a published recipe that the run follows but for start, norm and freezing, else ours",
     ),
+    Column("norm", "norm, freezing", help="of the backbone: how many of stem and four stages do not learn"),
     *(Column(key, f"{title} (%)", "%") for key, title in _KEYS.items()),
     Column("mask_AP", "mask AP (%)", "%"),
     Column("frozen", "AP, backbone frozen (%)", "%", help="no stage of the backbone learns"),
@@ -54,39 +65,27 @@ _COLUMNS = (
 
 
 def detection_table(groups: Groups, known: Known) -> Table:
-    """A row for each network, checkpoint and setting, followed by what is printed for the same."""
-    builder = TableBuilder("detection", "Detection", _COLUMNS)
+    """A row for each network, checkpoint, setting, norm and freezing, followed by what is printed for the same."""
+    conditions = latency_conditions(groups, known)
+    columns = [with_conditions(column, conditions) for column in _COLUMNS]
+    builder = TableBuilder("detection", "Detection", columns)
     asked: set[str] = set()
-    for row, setting in _rows(groups):
-        mine = {start: groups.detection.get((row, setting, start)) for start in ("full", "frozen", "random")}
-        control = groups.detection.get((RowKey(row.network), setting, "random"))
-        main = mine["full"] or mine["random"]
-        shown = main or mine["frozen"]
-        assert shown is not None
+    for row in detection_rows(groups):
+        name, setting = row_id(row.key), row.shown.setting
         cells = {
-            "from": words("ours"),
-            **identity_cells(row, _source(shown)),
-            "detector": words(setting.what),
-            "dataset": words(setting.dataset),
-            "protocol": words(setting.protocol),
-            **({key: group_cell(main, key) for key in _KEYS} if main else {}),
-            "mask_AP": _masks(main),
-            "frozen": group_cell(mine["frozen"], "AP") if mine["frozen"] else MISSING,
-            "random": group_cell(control, "AP") if control else MISSING,
-            "gain": _gain(mine["full"], control),
-            "seeds": fact(float(len(shown.runs))),
-            **cost_cells(row, groups, known),
-            **detector_cells(shown),
-            **effort_cells(shown),
+            **_number_cells(row),
+            **identity_cells(row.key, groups.sources[row.key]),
+            **cost_cells(row.key, groups, known, conditions),
         }
-        builder.add(f"{row_id(row)} {setting.title}", cells, of=row_id(row))
-        for published_row in _printed(shown, asked):
+        builder.add(f"{name} {setting.title}", cells, of=name)
+        for published_row in _printed(row.shown, asked):
             builder.add(*published_row, origin="published")
     builder.notes += [
         (
             "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval. What a seed repeats: "
             "the initial weights of what has no checkpoint, the order of the images and their augmentation. The images "
-            "are the same in all."
+            "are the same in all. Rows that differ in norm and freezing share the columns of the frozen backbone and "
+            "of random weights; of several there those of the same norm are shown, then those of most runs."
         ),
         (
             "Weights are those of the last step: nothing was chosen by the test images. Published rows have the "
@@ -94,6 +93,25 @@ def detection_table(groups: Groups, known: Known) -> Table:
         ),
     ]
     return builder.build()
+
+
+def _number_cells(row: DetectionRow) -> dict[str, Cell]:
+    main, shown, setting = row.main, row.shown, row.shown.setting
+    return {
+        "from": words("ours"),
+        "detector": words(setting.what),
+        "dataset": words(setting.data),
+        "protocol": words(setting.recipe),
+        "norm": words(setting.variant),
+        **({key: group_cell(main, key) for key in _KEYS} if main else {}),
+        "mask_AP": _masks(main),
+        "frozen": group_cell(row.frozen, "AP") if row.frozen else MISSING,
+        "random": group_cell(row.control, "AP") if row.control else MISSING,
+        "gain": _gain(main, row.control),
+        "seeds": fact(len(shown.runs)),
+        **detector_cells(shown),
+        **effort_cells(shown),
+    }
 
 
 def transfer_table(groups: Groups, known: Known) -> Table:
@@ -116,20 +134,20 @@ def transfer_table(groups: Groups, known: Known) -> Table:
     for (row, setting), group in sorted(groups.transfer.items(), key=_transfer_order):
         metric = known.metric(setting.dataset)
         train = group.runs[0].record.data.train
-        head = f"{setting.protocol} {setting.what}".strip()
+        head = f"{setting.recipe} {setting.what}".strip()
         cells = {
             "from": words("ours"),
-            **identity_cells(row, _source(group)),
-            "dataset": words(setting.dataset),
+            **identity_cells(row, groups.sources[row]),
+            "dataset": words(setting.data),
             "protocol": words(head),
             "metric": words(metric),
             "value": group_cell(group, metric),
             "top1": group_cell(group, "top1"),
-            "seeds": fact(float(len(group.runs))),
-            "images": fact(float(train.images)) if train and train.images else MISSING,
+            "seeds": fact(len(group.runs)),
+            "images": fact(train.images) if train and train.images else MISSING,
             **{key: cell for key, cell in effort_cells(group).items() if key == "hours"},
         }
-        builder.add(f"{row_id(row)} {setting.dataset} {head} {setting.content[-6:]}", cells, of=row_id(row))
+        builder.add(f"{row_id(row)} {setting.data} {head} {setting.config[-6:]}", cells, of=row_id(row))
         for beside in transfer_beside(group, metric):
             if (key := f"{row.network} {_place(beside)}") not in asked:
                 asked.add(key)
@@ -185,33 +203,23 @@ def comparison_table(groups: Groups, known: Known) -> Table:
     return builder.build()
 
 
-def _rows(groups: Groups) -> list[tuple[RowKey, Setting]]:
-    found = dict.fromkeys((row, setting) for row, setting, _ in groups.detection)
-    return sorted(found, key=lambda key: (key[1].title, key[0].network, not key[0].sha, key[0].sha))
-
-
 def _transfer_order(item: tuple[tuple[RowKey, Setting], Group]) -> tuple[str, ...]:
     (row, setting), _ = item
     return (setting.dataset, setting.protocol, setting.what, row.network, row.sha or "~")
 
 
-def _source(group: Group) -> str:
-    network = group.runs[0].record.network
-    return (network.source if network else None) or ""
-
-
 def _masks(group: Group | None) -> Cell:
     if group is None or not all("segm" in one.record.metrics for one in group.runs):
         return MISSING
-    return group_cell(Group(group.row, group.setting, "segm", group.runs), "AP")
+    return group_cell(replace(group, metric_group="segm"), "AP")
 
 
 def _gain(full: Group | None, control: Group | None) -> Cell:
     """AP from the checkpoint minus AP from random weights; the interval is that of the paired differences."""
-    if full is None or control is None:
+    if full is None or control is None or full.start != "full":
         return MISSING
     ours, theirs = full.by_seed("AP"), control.by_seed("AP")
-    if not set(ours) & set(theirs):
+    if not ours.keys() & theirs.keys():
         return MISSING
     points = compare_paired({k: 100 * v for k, v in ours.items()}, {k: 100 * v for k, v in theirs.items()}).summary
     return Cell(describe(points), points.mean, "ours", points, "paired by seed", (*full.names, *control.names))
@@ -224,7 +232,7 @@ def _all_beside(groups: Groups, known: Known) -> list[tuple[Group, str, list[Bes
             continue
         for metric_group in DETECTION_METRICS:
             if all(metric_group in one.record.metrics for one in group.runs):
-                mine = Group(group.row, group.setting, metric_group, group.runs)
+                mine = replace(group, metric_group=metric_group)
                 found.append((mine, "AP", detection_beside(mine, "AP")))
     for group in groups.transfer.values():
         metric = known.metric(group.setting.dataset)

@@ -7,15 +7,18 @@ or a protocol, on which data, by which recipe. Runs that agree in both differ in
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Literal
 
 from rexdet import published
 from rexdet.published.protocols import DetectionProtocol, Protocol
+from rexdet.report.config_words import detector_in, sizes_in
+from rexdet.report.data_words import data_name, epochs_of, images_key, part_words, split_name
+from rexdet.report.recorded_config import without_one_run
+from rexdet.report.shaping import keeps_statistics, shaping_key
+from rexdet.report.zoo_detectors import departures
 from rexdet.runs.matrix import content_key
 from rexdet.runs.record import RunRecord
 
@@ -31,14 +34,8 @@ _SAME_WEIGHTS = {
 }
 _OF_THE_BACKBONE = {"initial_weights", "norm", "freeze_at"}
 _TOOLBOXES = {"detectron2": "detectron2", "mmdet": "MMDetection"}
-_DETECTORS = {
-    "retinanet": "retinanet",
-    "fasterrcnn": "faster_rcnn",
-    "maskrcnn": "mask_rcnn",
-    "cascadercnn": "cascade_rcnn",
-    "singlestagedetector": "ssdlite",
-    "generalizedrcnn": "faster_rcnn",
-}
+# How a batch is divided shapes no number; what it comes to stands beside it.
+_DIVISION = {"per_process_batch", "accumulation", "world_size"}
 
 
 @dataclass(frozen=True)
@@ -60,20 +57,50 @@ class Setting:
 
     task: "detection" or "transfer". what: the detector's kind, or the head of a transfer number. dataset: a published
     data set's name where it is one. protocol: id of a published protocol that the run follows in every field but those
-    of the backbone (start, norm, freezing), else of ours. content: of the images that were trained on and measured on;
-    other images are another setting.
+    of the backbone (start, norm, freezing), else of ours. images: fingerprints of those that were trained on and
+    measured on. config: key of all that shapes the numbers. part: which part of the data it was, in words; "" for all
+    of it. variant: norm and freezing of the backbone, in words. Runs that differ in any of these are never averaged.
+
+    images_mark, config_mark, variant_mark: what tells it from others of the same title; "" where nothing has to.
     """
 
     task: str
     what: str
     dataset: str
     protocol: str
-    content: str = ""
+    images: str = ""
+    config: str = ""
+    part: str = ""
+    variant: str = ""
+    images_mark: str = ""
+    config_mark: str = ""
+    variant_mark: str = ""
+
+    @property
+    def data(self) -> str:
+        """The data set for people: with the part of it that was used, and the mark of its images."""
+        return _with_marks(self.dataset, self.part, self.images_mark)
+
+    @property
+    def recipe(self) -> str:
+        """The protocol for people, with the mark of its configuration."""
+        return _with_marks(self.protocol, self.config_mark)
 
     @property
     def title(self) -> str:
         """For the head of a column."""
-        return " ".join(word for word in (self.what, self.dataset, self.protocol) if word)
+        return " ".join(word for word in (self.what, self.data, _with_marks(self.recipe, self.variant_mark)) if word)
+
+    @property
+    def family(self) -> str:
+        """What was done, whatever the data set: numbers of a family may be looked at over data sets."""
+        words = (self.what, self.recipe) if self.task == "detection" else (self.recipe, self.what)
+        return _with_marks(" ".join(word for word in words if word), self.part)
+
+    @property
+    def shared(self) -> Setting:
+        """The setting whatever the backbone's norm and freezing: that of a column, which variants share."""
+        return replace(self, variant="", variant_mark="") if self.variant or self.variant_mark else self
 
 
 def row_key(record: RunRecord) -> RowKey | None:
@@ -105,31 +132,51 @@ def start_of(record: RunRecord) -> Start:
     return "frozen" if (network.freeze_at or 0) >= ALL_STAGES else "full"
 
 
+def variant_words(norm: str | None, freeze_at: int | None, *, keeps_statistics: bool = False) -> str:
+    """ "FrozenBN, first 2 frozen": norm and freezing of a backbone; "" where neither is told.
+
+    freeze_at: stages that do not learn, as detectron2 counts. keeps_statistics: its batch norms never update theirs.
+    """
+    words = [f"{norm} with fixed statistics" if keeps_statistics and norm != "FrozenBN" else norm] if norm else []
+    if freeze_at is not None:
+        first = f"first {freeze_at} frozen" if freeze_at < ALL_STAGES else "all frozen"
+        words.append(first if freeze_at else "nothing frozen")
+    return ", ".join(words)
+
+
 def detection_setting(record: RunRecord) -> Setting:
     """The setting of a detection run."""
-    protocol = detection_protocol(record)
-    matching = _published_recipe(protocol)
-    recipe = record.recipe.model_dump(mode="json", exclude={"differs_from_recipe"}) if record.recipe else {}
-    # Norm, freezing and start belong to the backbone: runs that differ in them share a setting, in its three columns.
-    told = {**recipe, "toolbox": protocol.toolbox, "train_size": protocol.train_size, "test_size": protocol.test_size}
+    protocol, recipe, network = detection_protocol(record), record.recipe, record.network
+    batch_is_told = recipe is not None and recipe.effective_batch is not None
+    left_out = {"differs_from_recipe", *(_DIVISION if batch_is_told else ())}
+    told = recipe.model_dump(mode="json", exclude=left_out) if recipe else {}
+    shaping = shaping_key(record.config, record.engine, batch_is_told=batch_is_told)
+    config = content_key({**told, "toolbox": protocol.toolbox, "config": shaping})
+    has_weights = network is not None and network.key[1] is not None
     return Setting(
         task="detection",
         what=detector_of(record),
-        dataset=_data_name(record),
-        protocol=matching or f"ours-{content_key(told)[:6]}",
-        content=_content(record),
+        dataset=data_name(record),
+        protocol=(not departures(record) and _published_recipe(protocol)) or f"ours-{config[:6]}",
+        images=images_key(record),
+        config=config,
+        part=part_words(record),
+        variant=variant_words(
+            network.norm if network else None,
+            network.freeze_at if network else None,
+            keeps_statistics=keeps_statistics(record.config, record.engine, has_weights=has_weights),
+        ),
     )
 
 
 def transfer_settings(record: RunRecord) -> dict[str, Setting]:
     """The setting of each test number of a transfer run, by its group among the metrics."""
     protocol, dataset = transfer_protocol(record), transfer_dataset(record)
-    content = f"{_content(record)} {content_key({'config': _same_for_all_seeds(record.config)})}"
+    images, part = images_key(record), part_words(record)
+    config = content_key({"config": same_for_all_seeds(record.config)})
     groups = [group for group in record.metrics if group == "test" or group.startswith("test_")]
-    return {
-        group: Setting("transfer", group.removeprefix("test").strip("_").replace("_", " "), dataset, protocol, content)
-        for group in groups
-    }
+    heads = {group: group.removeprefix("test").strip("_").replace("_", " ") for group in groups}
+    return {group: Setting("transfer", head, dataset, protocol, images, config, part) for group, head in heads.items()}
 
 
 def transfer_protocol(record: RunRecord) -> str:
@@ -154,27 +201,13 @@ def transfer_dataset(record: RunRecord) -> str:
 
 def detector_of(record: RunRecord) -> str:
     """The detector's kind, as the published tables call it, or as its toolbox does."""
-    return _detector_in(record.config or "", "segm" in record.metrics)
-
-
-@lru_cache(maxsize=4096)
-def _detector_in(config: str, with_masks: bool) -> str:
-    if found := re.search(r"META_ARCHITECTURE: (\w+)", config):
-        kind = "maskrcnn" if re.search(r"MASK_ON: true", config) and "RCNN" in found[1] else found[1].lower()
-        return _DETECTORS.get(kind, found[1])
-    if model := re.search(r"^model = dict\((.*?)^\w", config, re.MULTILINE | re.DOTALL):
-        # The type of the whole stands among the outermost words of `model`, four blanks deep.
-        types = re.findall(r"^    type='(\w+)'", model[1], re.MULTILINE)
-        return _DETECTORS.get(types[-1].lower(), types[-1]) if types else "detector"
-    if found := re.search(r"meta_arch\.(\w+)\.\w+", config):
-        return found[1]
-    return "mask detector" if with_masks else "detector"
+    return detector_in(without_one_run(record.config or ""), "segm" in record.metrics)
 
 
 def detection_protocol(record: RunRecord) -> DetectionProtocol:
     """What a detection run followed, in the words of a published protocol; what its record does not tell is unknown."""
     recipe, network = record.recipe, record.network
-    train_size, test_size, augmentation = _sizes(record.config or "", record.engine)
+    train_size, test_size, augmentation = sizes_in(without_one_run(record.config or ""), record.engine)
     told = recipe.model_dump() if recipe else {}
     return DetectionProtocol(
         id="this run",
@@ -189,13 +222,13 @@ def detection_protocol(record: RunRecord) -> DetectionProtocol:
         warm_up=told.get("warm_up") or UNKNOWN,
         schedule=told.get("schedule") or UNKNOWN,
         iterations=told.get("iterations") or UNKNOWN,
-        epochs=_epochs(record),
+        epochs=epochs_of(record),
         augmentation=augmentation,
         train_size=train_size,
         test_size=test_size,
         initial_weights=(network.source or network.key[1] if network else None) or "none",
-        train_split=_split_name(record, "train"),
-        test_split=_split_name(record, "val"),
+        train_split=split_name(record.data.train),
+        test_split=split_name(record.data.val),
         norm=(network.norm if network else None) or UNKNOWN,
         freeze_at=UNKNOWN if network is None or network.freeze_at is None else network.freeze_at,
     )
@@ -220,84 +253,18 @@ def _published_recipe(protocol: DetectionProtocol) -> str | None:
     return None
 
 
-@lru_cache(maxsize=4096)
-def _sizes(config: str, engine: str | None) -> tuple[str, str, str]:
-    """(size of training images, of test images, augmentation), in the words of the published protocols."""
-    if engine == "detectron2" and "INPUT:" in config:
-        return _detectron2_sizes(config)
-    scales = re.findall(r"scale=\(\s*(\d+),\s*(\d+),?\s*\)", config)
-    if engine == "mmdet" and scales:
-        names = [re.search(rf"{name}_dataloader = dict\((.*?)^\w", config, re.M | re.S) for name in ("train", "val")]
-        sizes = [re.search(r"scale=\(\s*(\d+),\s*(\d+),?\s*\)", part[1]) if part else None for part in names]
-        train, test = (f"{size[1]} x {size[2]}" if size else UNKNOWN for size in sizes)
-        return train, test, "flip" if "RandomFlip" in (names[0][1] if names[0] else "") else UNKNOWN
-    return UNKNOWN, UNKNOWN, UNKNOWN
+def _with_marks(text: str, *marks: str) -> str:
+    told = ", ".join(mark for mark in marks if mark)
+    return f"{text} ({told})" if told else text
 
 
-def _detectron2_sizes(config: str) -> tuple[str, str, str]:
-    def number(key: str) -> str:
-        found = re.search(rf"^  {key}: (\d+)", config, re.MULTILINE)
-        return found[1] if found else "?"
-
-    sides = re.search(r"^  MIN_SIZE_TRAIN:\n((?:  - \d+\n)+)", config, re.MULTILINE)
-    shorter = [int(side) for side in re.findall(r"\d+", sides[1])] if sides else []
-    steps = {after - before for before, after in pairwise(shorter)}
-    span = ", ".join(map(str, shorter))
-    if len(steps) == 1:
-        span = f"{shorter[0]} to {shorter[-1]} in steps of {steps.pop()}"
-    flip = re.search(r"RANDOM_FLIP: (\w+)", config)
-    is_cropped = re.search(r"CROP:\n    ENABLED: true", config)
-    words = ["flip"] if flip and flip[1] == "horizontal" else []
-    words += ["crop"] if is_cropped else []
-    return (
-        f"shorter side {span}, longer at most {number('MAX_SIZE_TRAIN')}" if shorter else UNKNOWN,
-        f"shorter side {number('MIN_SIZE_TEST')}, longer at most {number('MAX_SIZE_TEST')}",
-        ", ".join(words) or "none",
-    )
-
-
-def _epochs(record: RunRecord) -> float | Literal["unknown"]:
-    train, recipe = record.data.train, record.recipe
-    if record.engine != "mmdet" or recipe is None or not train or not train.images or not recipe.effective_batch:
-        return UNKNOWN
-    # MMDetection's recipes count epochs; the record has the steps that they came to.
-    steps = -(-train.images // recipe.effective_batch)
-    epochs = (recipe.iterations or 0) / steps
-    return float(round(epochs)) if epochs and abs(epochs - round(epochs)) < 1e-6 else UNKNOWN
-
-
-def _split_name(record: RunRecord, which: Literal["train", "val"]) -> str:
-    split = getattr(record.data, which)
-    return UNKNOWN if split is None or not split.path else _name_of_file(split.path, split.images)
-
-
-@lru_cache(maxsize=4096)
-def _name_of_file(named: str, count: int | None) -> str:
-    for name, images in (("train2017", (118_287, 117_266)), ("val2017", (5_000,))):
-        if name in named and count in images:
-            return f"COCO {name}"
-    path = PurePath(named)
-    folder = path.parent.parent.name if path.parent.name == "annotations" else path.parent.name
-    return "/".join(part for part in (folder, path.stem.removeprefix("instances_")) if part)
-
-
-def _data_name(record: RunRecord) -> str:
-    name = _split_name(record, "val")
-    return "coco-val2017" if name == "COCO val2017" else name
-
-
-def _content(record: RunRecord) -> str:
-    splits = (record.data.train, record.data.val)
-    return " ".join((split.fingerprint or "?")[:12] if split else "-" for split in splits)
-
-
-@lru_cache(maxsize=16384)
 def _line(config: str | None, key: str) -> str:
-    found = re.search(rf"^{key}: (.+)$", config or "", re.MULTILINE)
-    return found[1].strip("'\" ") if found else ""
+    """The value of a key at the left margin of a configuration; "" where it is not there."""
+    _, _, rest = f"\n{config or ''}".partition(f"\n{key}: ")
+    return rest.partition("\n")[0].strip("'\" ")
 
 
-def _same_for_all_seeds(config: str | None) -> str:
+def same_for_all_seeds(config: str | None) -> str:
     """A transfer configuration without what the row and the seed say already."""
     kept = []
     is_inside = False

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from rexdet.report.facts import RowKey, Setting, Start, detection_setting, row_key, start_of, transfer_settings
+from rexdet.published.protocols import DetectionProtocol
+from rexdet.report.facts import (
+    RowKey,
+    Setting,
+    Start,
+    detection_protocol,
+    detection_setting,
+    row_key,
+    start_of,
+    transfer_settings,
+)
 from rexdet.report.reading import Found
-from rexdet.runs.parts import Numbers
+from rexdet.report.titles import with_marks, with_variants
+from rexdet.runs.parts import TRAINED_WORSE, Numbers
 from rexdet.runs.record import RunRecord
 
 
 @dataclass
 class Group:
-    """The runs of one network, checkpoint and setting: they differ in their seed. metric_group: of their records."""
+    """The runs of one network, checkpoint and setting: they differ in their seed.
+
+    metric_group: of their records. start: what a detector's backbone began from; None in transfer.
+    """
 
     row: RowKey
     setting: Setting
     metric_group: str
     runs: list[Found] = field(default_factory=list)
+    start: Start | None = None
 
-    def by_seed(self, key: str) -> dict[object, float]:
-        """The number of each seed; of a seed that ran more than once the mean, so that no draw counts twice.
+    def by_seed(self, key: str) -> dict[int, float]:
+        """The number of each seed, to pair by; of a seed that ran more than once the mean: no draw counts twice.
 
-        Empty where a run lacks the number: a mean over other runs than those that are told would mislead.
+        Runs that tell no seed are paired with none. Empty where a run lacks the number: a mean over other runs than
+        those that are told would mislead.
         """
-        values: dict[object, list[float]] = {}
+        return {seed: value for seed, value in self._draws(key).items() if isinstance(seed, int)}
+
+    def values(self, key: str) -> list[float]:
+        """The number of each draw, for means: of each seed once, and of each run that tells none. Empty as above."""
+        return list(self._draws(key).values())
+
+    def _draws(self, key: str) -> dict[int | str, float]:
+        values: dict[int | str, list[float]] = {}
         for place, one in enumerate(self.runs):
             value = self.numbers(one).get(key)
             if value is None:
@@ -54,12 +78,17 @@ class Group:
         seeds = ", ".join(map(str, self.seeds)) or "none told"
         return f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''}, seeds {seeds}: {', '.join(self.names[:4])}"
 
+    @cached_property
+    def protocols(self) -> tuple[DetectionProtocol, ...]:
+        """What its detection runs followed, each once."""
+        return tuple(dict.fromkeys(detection_protocol(one.record) for one in self.runs))
+
 
 @dataclass
 class Groups:
     """detection: by (row, setting, start). transfer: by (row, setting). searches, benchmarks: runs as they are.
 
-    left_out: (where, why) of runs whose numbers stand in no table.
+    left_out: (where, why) of runs whose numbers stand in no table. Settings are marked where titles would be the same.
     """
 
     detection: dict[tuple[RowKey, Setting, Start], Group] = field(default_factory=dict)
@@ -67,6 +96,29 @@ class Groups:
     searches: list[Found] = field(default_factory=list)
     benchmarks: list[Found] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def of_row(self) -> dict[RowKey, list[Group]]:
+        """The groups of each row: those of detection before those of transfer."""
+        found: dict[RowKey, list[Group]] = {}
+        for one in (*self.detection.values(), *self.transfer.values()):
+            found.setdefault(one.row, []).append(one)
+        return found
+
+    @cached_property
+    def sources(self) -> dict[RowKey, str]:
+        """Where each row's checkpoint came from: the name with its tag, where any run of the row says it so."""
+        found: dict[RowKey, str] = {}
+        for row, groups in self.of_row.items():
+            networks = [one.record.network for group in groups for one in group.runs]
+            named = [network.source for network in networks if network is not None and network.source]
+            found[row] = next(filter(is_tagged, named), named[0] if named else "")
+        return found
+
+
+def is_tagged(source: str) -> bool:
+    """Whether a checkpoint's source is a name with its tag, and no file."""
+    return "@" in source and "/" not in source
 
 
 def group(runs: Sequence[Found], *, with_partial: bool = False) -> Groups:
@@ -78,7 +130,7 @@ def group(runs: Sequence[Found], *, with_partial: bool = False) -> Groups:
             groups.left_out.append((one.where, reason))
         else:
             _place(groups, one)
-    return groups
+    return _with_titles(groups)
 
 
 def why_left_out(record: RunRecord, *, with_partial: bool = False) -> str:
@@ -90,6 +142,8 @@ def why_left_out(record: RunRecord, *, with_partial: bool = False) -> str:
     weights = record.evaluated_weights
     if weights is not None and weights.selection == "best":
         return "its weights were chosen by the images that they are scored on; selection is by validation, or the last"
+    if any(event.code == TRAINED_WORSE for event in record.events):
+        return "it learnt far less than its search's run with the same hyper-parameters: something else differed"
     if with_partial:
         return ""
     splits = (("training", record.data.train), ("evaluation", record.data.val))
@@ -112,7 +166,7 @@ def _place(groups: Groups, one: Found) -> None:
             groups.left_out.append((one.where, "it was not evaluated"))
             return
         setting, start = detection_setting(record), start_of(record)
-        groups.detection.setdefault((row, setting, start), Group(row, setting, "bbox")).runs.append(one)
+        groups.detection.setdefault((row, setting, start), Group(row, setting, "bbox", start=start)).runs.append(one)
     elif record.kind == "transfer":
         settings = transfer_settings(record)
         if not settings:
@@ -121,3 +175,23 @@ def _place(groups: Groups, one: Found) -> None:
             groups.transfer.setdefault((row, setting), Group(row, setting, name)).runs.append(one)
     else:
         groups.benchmarks.append(one)
+
+
+def _with_titles(groups: Groups) -> Groups:
+    """The groups under settings that are marked where titles would be the same."""
+    marked = with_marks({setting.shared for _, setting, _ in groups.detection} | {key[1] for key in groups.transfer})
+    detection = {}
+    for (row, setting, start), one in groups.detection.items():
+        shared = marked[setting.shared]
+        one.setting = replace(setting, images_mark=shared.images_mark, config_mark=shared.config_mark)
+        detection[row, one.setting, start] = one
+    groups.detection = {}
+    for (row, setting, start), told in with_variants(detection).items():
+        one = detection[row, setting, start]
+        one.setting = told
+        groups.detection[row, told, start] = one
+    unmarked, groups.transfer = groups.transfer, {}
+    for (row, setting), one in unmarked.items():
+        one.setting = marked[setting]
+        groups.transfer[row, one.setting] = one
+    return groups

@@ -10,46 +10,60 @@ The words of the mark are those of the command line. Paths are relative to the p
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
-from rexdet.report.reading import read
+from rexdet.report.reading import read, shown
 from rexdet.report.summary import TABLES, summarise_runs
 from rexdet.report.tables import Table
 from rexdet.report.writers import markdown_table
 
-_MARK = re.compile(
-    r"^(?P<begin><!-- begin: tools/summarize\.py (?P<words>[^\n]*?) -->\n)(?P<text>.*?)(?P<end><!-- end -->)",
-    re.DOTALL | re.MULTILINE,
-)
+_BEGIN = "<!-- begin: "
+_END = "<!-- end -->"
+_OURS = re.compile(r"<!-- begin: tools/summarize\.py (?P<words>.*?) -->\s*")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A table's place in a page. line: number of the mark's. words: of it. start, stop: lines of the table, from 0."""
+
+    line: int
+    words: str
+    start: int
+    stop: int
 
 
 def check(page: Path) -> list[str]:
     """What in the page's tables is not what the records say, a line a cell: file, line, row, column, both values.
 
-    Raises UserError for a page without such tables and for a mark that cannot be followed.
+    Raises UserError for a page that cannot be read or has no such tables, and for a mark that cannot be followed.
     """
+    lines = _lines(page)
     found: list[str] = []
-    for mark, expected in _marks(page):
-        at = page.read_text(encoding="utf-8").count("\n", 0, mark.start("text")) + 1
-        found += differences(f"{page}:{at}", mark["text"].strip(), expected.strip())
+    for mark in _marks(page, lines):
+        expected = _printed(page, mark)
+        found += differences(f"{shown(page)}:{mark.line + 1}", "".join(lines[mark.start : mark.stop]).strip(), expected)
     return found
 
 
 def update(page: Path) -> int:
     """Write the page's tables anew; returns how many were not as they should be. Raises UserError as `check` does."""
-    text = page.read_text(encoding="utf-8")
+    lines = _lines(page)
     changed = 0
-    for mark, expected in reversed(list(_marks(page))):
-        if mark["text"].strip() != expected.strip():
+    for mark in reversed(_marks(page, lines)):
+        expected = _printed(page, mark)
+        if "".join(lines[mark.start : mark.stop]).strip() != expected:
             changed += 1
-            text = f"{text[: mark.start('text')]}{expected}\n{text[mark.end('text') :]}"
+            lines[mark.start : mark.stop] = [f"{expected}\n"]
     if changed:
-        write_text_atomically(page, text)
+        write_text_atomically(page, "".join(lines))
     return changed
 
 
@@ -84,44 +98,80 @@ def chosen_columns(table: Table, keys: Sequence[str]) -> Table:
     return Table(table.id, table.title, tuple(table.columns[places[key]] for key in keys), rows, table.notes)
 
 
-def _marks(page: Path) -> Iterator[tuple[re.Match[str], str]]:
+def _lines(page: Path) -> list[str]:
     try:
-        text = page.read_text(encoding="utf-8")
+        # Lines as editors count them: other separators stand within one.
+        return list(io.StringIO(page.read_text(encoding="utf-8")))
+    except UnicodeDecodeError:
+        raise UserError("is no text in UTF-8", shown(page)) from None
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(page)) from None
-    marks = list(_MARK.finditer(text))
-    if not marks:
-        raise UserError("no table of tools/summarize.py stands here", str(page), "see docs/summarize.md for its marks")
-    for mark in marks:
-        yield mark, _printed(page, shlex.split(mark["words"]))
+        raise UserError(f"cannot be read: {error.strerror}", shown(page)) from None
 
 
-def _printed(page: Path, words: Sequence[str]) -> str:
-    parser = argparse.ArgumentParser(prog="mark", add_help=False, exit_on_error=False)
+def _marks(page: Path, lines: Sequence[str]) -> list[Mark]:
+    """The marks in their order. Raises UserError where a begin or an end stands alone: prose between would be lost."""
+    found: list[Mark] = []
+    begun: tuple[int, str | None] | None = None
+    for place, line in enumerate(lines):
+        where = f"{shown(page)}:{place + 1}"
+        if line.startswith(_BEGIN):
+            if begun is not None:
+                raise UserError(f"a mark begins inside that of line {begun[0] + 1}", where, f"end that one with {_END}")
+            match = _OURS.fullmatch(line)
+            if match is None and line.startswith(f"{_BEGIN}tools/summarize.py"):
+                raise UserError("a mark stands on one line, and nothing behind it", where)
+            begun = place, match["words"] if match else None
+        elif line.startswith(_END) or (begun is not None and _END in line):
+            if begun is None:
+                raise UserError("a mark ends here that nowhere begins", where)
+            if not line.startswith(_END):
+                raise UserError("the end of a mark stands at the beginning of a line", where)
+            if begun[1] is not None:
+                found.append(Mark(begun[0] + 1, begun[1], begun[0] + 1, place))
+            begun = None
+    if begun is not None:
+        raise UserError("a mark begins here that nowhere ends", f"{shown(page)}:{begun[0] + 1}", f"end it with {_END}")
+    if not found:
+        raise UserError(
+            "no table of tools/summarize.py stands here", shown(page), "see docs/summarize.md for its marks"
+        )
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _printed(page: Path, mark: Mark) -> str:
+    """The table that a mark asks for, as Markdown."""
+    where = f"{shown(page)}:{mark.line}"
+    parser = _Parser(prog="mark", add_help=False, allow_abbrev=False)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--table", choices=TABLES, default="networks")
     parser.add_argument("--columns", default="")
     parser.add_argument("--no-costs", action="store_true")
     try:
-        asked, unknown = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise UserError(f"a mark cannot be followed: {error}", str(page)) from None
-    if unknown:
-        raise UserError(
-            f"a mark cannot be followed: {unknown[0]}", str(page), "it knows --table, --columns, --no-costs"
-        )
-    summary = summarise_runs(read([_resolved(page, path) for path in asked.runs]), with_costs=not asked.no_costs)
-    table = summary.table(asked.table)
+        asked = parser.parse_args(shlex.split(mark.words))
+    except ValueError as error:
+        fix = "it takes RUNS, --table, --columns, --no-costs"
+        raise UserError(f"a mark cannot be followed: {error}", where, fix) from None
+    runs = read([_resolved(page, where, path) for path in asked.runs])
+    table = summarise_runs(runs, with_costs=not asked.no_costs).table(asked.table)
     if not table.rows:
-        raise UserError(f"the records of a mark give no table {asked.table}", str(page))
-    return markdown_table(chosen_columns(table, asked.columns.split(",")) if asked.columns else table)
+        raise UserError(f"the records of a mark give no table {asked.table}", where)
+    return markdown_table(chosen_columns(table, asked.columns.split(",")) if asked.columns else table).strip()
 
 
-def _resolved(page: Path, path: str) -> Path:
+def _resolved(page: Path, where: str, path: str) -> Path:
     for folder in page.resolve().parents:
-        if (folder / path).exists():
-            return folder / path
-    raise UserError(f"the records of a mark are not here: {path}", str(page))
+        try:
+            if (folder / path).exists():
+                return folder / path
+        except OSError:
+            # A name that no disk takes.
+            break
+    raise UserError(f"the records of a mark are not here: {path}", where)
 
 
 def _cells(text: str) -> list[list[str]]:

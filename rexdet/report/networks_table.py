@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rexdet import published
-from rexdet.report.costs import RULE, Cost, Latency, single_image
-from rexdet.report.facts import RowKey, Setting, Start
-from rexdet.report.groups import Group, Groups
+from rexdet.report.costs import RULE, Cost, Latency, shown_conditions, single_image
+from rexdet.report.facts import RowKey, Setting
+from rexdet.report.groups import Group, Groups, is_tagged
 from rexdet.report.tables import Cell, Column, Table, TableBuilder, measured, printed, words
 
 # Which transfer metric a data set is reported by stands with the data set; a folder of one's own has top-1.
@@ -30,23 +30,26 @@ class Known:
 
 
 def networks_table(groups: Groups, known: Known) -> Table:
-    """A row for each network and checkpoint; the runs from random weights are a row of their own as well."""
-    detection = _columns_of(setting for _, setting, _ in groups.detection)
+    """A row for each network and checkpoint; the runs from random weights are a row of their own as well.
+
+    AP is that of detectors whose backbone learnt: one that stood still as a whole is in the table of detection alone.
+    """
+    detection = _columns_of(setting.shared for _, setting, start in groups.detection if start != "frozen")
     transfer = _columns_of(setting for _, setting in groups.transfer)
-    builder = TableBuilder(
-        "networks", "Networks", [*_FACTS, *_detection_columns(detection), *_transfer(transfer, known)]
-    )
+    places = {("detection", title): f"ap{place}" for place, title in enumerate(detection)}
+    places |= {("transfer", title): f"transfer{place}" for place, title in enumerate(transfer)}
+    conditions = latency_conditions(groups, known)
+    facts = [with_conditions(column, conditions) for column in _FACTS]
+    columns = [*facts, *_detection_columns(detection), *_transfer(transfer, known)]
+    builder = TableBuilder("networks", "Networks", columns)
     for row in row_keys(groups):
-        cells = {**identity_cells(row, _source(groups, row)), **cost_cells(row, groups, known)}
+        cells = {**identity_cells(row, groups.sources[row]), **cost_cells(row, groups, known, conditions)}
         cells["imagenet"] = _imagenet(row, groups)
-        for place, settings in enumerate(detection.values()):
-            found = _largest(groups.detection.get((row, setting, start)) for setting in settings for start in _STARTS)
-            if found is not None:
-                cells[f"ap{place}"] = group_cell(found, "AP")
-        for place, settings in enumerate(transfer.values()):
-            found = _largest(groups.transfer.get((row, setting)) for setting in settings)
-            if found is not None:
-                cells[f"transfer{place}"] = group_cell(found, known.metric(found.setting.dataset))
+        for column, candidates in _numbers_of(groups.of_row[row]).items():
+            found = largest(candidates)
+            is_detection = found.setting.task == "detection"
+            metric = "AP" if is_detection else known.metric(found.setting.dataset)
+            cells[places[column]] = group_cell(found, metric)
         builder.add(row_id(row), cells)
     builder.notes += [
         f"{RULE}.",
@@ -55,25 +58,28 @@ def networks_table(groups: Groups, known: Known) -> Table:
             "row. ImageNet top-1 is as published for that checkpoint, never ours."
         ),
     ]
+    if any(setting.variant_mark for _, setting, start in groups.detection if start != "frozen"):
+        builder.notes.append(
+            "Of a row that was trained with several norms or freezings in one setting, the one of most runs is shown; "
+            "the table of detection has them all."
+        )
     return builder.build()
 
 
-_STARTS: tuple[Start, ...] = ("full", "frozen", "random")
 _FACTS = (
     Column("network", "network"),
     Column("checkpoint", "checkpoint", help="first digits of its SHA-256, and where it came from"),
     Column("parameters", "parameters (M)", "M", help="of the network with its classifier"),
     Column("macs", "MACs (G)", "G", help="of one image at the size of the next column"),
     Column("size", "at px", "px", help="side of the image that MACs were counted for"),
-    Column("latency", "latency (ms)", "ms", help="one image, float32; how it was measured stands in its source"),
+    Column("latency", "latency (ms)", "ms", help="of the network, one image"),
     Column("imagenet", "ImageNet top-1 (%)", "%", help="as published"),
 )
 
 
 def row_keys(groups: Groups) -> list[RowKey]:
     """Every row there is a number for, by network; a checkpoint before random weights."""
-    keys = {row for row, _, _ in groups.detection} | {row for row, _ in groups.transfer}
-    return sorted(keys, key=lambda row: (row.network, not row.sha, row.sha))
+    return sorted(groups.of_row, key=lambda row: (row.network, not row.sha, row.sha))
 
 
 def row_id(row: RowKey) -> str:
@@ -82,16 +88,27 @@ def row_id(row: RowKey) -> str:
 
 
 def identity_cells(row: RowKey, source: str = "") -> dict[str, Cell]:
-    """Who the row is."""
+    """Who the row is. source: where its checkpoint came from."""
     if not row.sha:
         return {"network": words(row.network), "checkpoint": Cell("random weights", source="random initialisation")}
-    tag = source.partition("@")[2] if "@" in source and "/" not in source else ""
+    tag = source.partition("@")[2] if is_tagged(source) else ""
     name = f"@{tag} {row.checkpoint}" if tag else row.checkpoint
     return {"network": words(row.network), "checkpoint": Cell(name, source=f"{source}, SHA-256 {row.sha}")}
 
 
-def cost_cells(row: RowKey, groups: Groups, known: Known) -> dict[str, Cell]:
-    """Parameters, MACs and latency, each with how it is known."""
+def latency_conditions(groups: Groups, known: Known) -> str:
+    """The conditions under which the latencies of all tables were measured: one device, one back end."""
+    return shown_conditions(known.latencies, (row.network for row in groups.of_row))
+
+
+def with_conditions(column: Column, conditions: str) -> Column:
+    """The column; that of latencies with device, back end, dtype and batch in its title."""
+    is_latency = column.key == "latency" and conditions
+    return replace(column, title=f"{column.title}, {conditions}") if is_latency else column
+
+
+def cost_cells(row: RowKey, groups: Groups, known: Known, conditions: str) -> dict[str, Cell]:
+    """Parameters, MACs and latency, each with how it is known. conditions: of the latency."""
     cells = {}
     cost = known.costs.get(row.network) or _recorded_cost(row, groups)
     if cost is not None:
@@ -100,24 +117,41 @@ def cost_cells(row: RowKey, groups: Groups, known: Known) -> dict[str, Cell]:
         cells["macs"] = Cell(f"{cost.macs / 1e9:.3f}", cost.macs / 1e9, "ours", None, source)
         if cost.size:
             cells["size"] = Cell(str(cost.size), float(cost.size))
-    fastest = single_image(known.latencies.get(row.network, ()))
-    if fastest is not None:
-        source = f"{fastest.conditions}; {fastest.source}"
-        cells["latency"] = Cell(f"{fastest.milliseconds:.1f}", fastest.milliseconds, "ours", None, source)
+    measured_once = single_image(known.latencies.get(row.network, ()), conditions)
+    if measured_once is not None:
+        source = f"{measured_once.conditions}; {measured_once.source}"
+        milliseconds = measured_once.milliseconds
+        cells["latency"] = Cell(f"{milliseconds:.1f}", milliseconds, "ours", None, source)
     return cells
 
 
 def group_cell(group: Group, key: str) -> Cell:
     """Mean and interval of a number over the seeds of a group, in per cent."""
-    return measured(
-        group.by_seed(key), scale=100, source=f"{group.source} ({group.setting.protocol})", runs=group.names
-    )
+    setting = group.setting
+    told = f"{setting.recipe}; {setting.variant}" if setting.variant else setting.recipe
+    return measured(group.values(key), scale=100, source=f"{group.source} ({told})", runs=group.names)
+
+
+def largest(groups: Sequence[Group]) -> Group:
+    """The group of most runs, where one cell could hold several: other numbers of a grid, other norms or freezings.
+
+    Among equals the first, so that no number decides which is shown.
+    """
+    return max(groups, key=lambda group: len(group.runs))
+
+
+def _numbers_of(groups: Sequence[Group]) -> dict[tuple[str, str], list[Group]]:
+    """A row's groups by the task and title of their column, without those whose backbone stood still."""
+    found: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        if group.start != "frozen":
+            setting = group.setting.shared
+            found.setdefault((setting.task, setting.title), []).append(group)
+    return found
 
 
 def _recorded_cost(row: RowKey, groups: Groups) -> Cost | None:
-    for (key, _), group in groups.transfer.items():
-        if key != row:
-            continue
+    for group in groups.of_row[row]:
         counted = [one.record.metrics.get("network", {}) for one in group.runs]
         if all(numbers.get("macs") and numbers.get("parameters") for numbers in counted):
             # What a search found differs from seed to seed: the largest of its runs.
@@ -128,18 +162,10 @@ def _recorded_cost(row: RowKey, groups: Groups) -> Cost | None:
     return None
 
 
-def _source(groups: Groups, row: RowKey) -> str:
-    for key, group in (*groups.detection.items(), *groups.transfer.items()):
-        network = group.runs[0].record.network
-        if key[0] == row and network is not None and network.source:
-            return network.source
-    return ""
-
-
 def _imagenet(row: RowKey, groups: Groups) -> Cell:
     """The published top-1 of the very checkpoint: that of a name with its tag."""
-    source = _source(groups, row)
-    if not row.sha or "@" not in source or "/" in source:
+    source = groups.sources[row]
+    if not row.sha or not is_tagged(source):
         return Cell(status="missing")
     found = published.cells(source, task="imagenet", dataset="imagenet-1k", metric="top1")
     if not found:
@@ -148,34 +174,37 @@ def _imagenet(row: RowKey, groups: Groups) -> Cell:
     return printed(best.value, f"{best.value:g}", best.cited())
 
 
-def _columns_of(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
-    """Settings by the title of their column."""
-    columns: dict[str, list[Setting]] = {}
-    for setting in sorted(set(settings), key=lambda setting: (setting.title, setting.content)):
-        columns.setdefault(setting.title, []).append(setting)
+def _columns_of(settings: Iterable[Setting]) -> dict[str, Setting]:
+    """The settings by the title of their column; of those that differ in a grid's numbers alone the first."""
+    columns: dict[str, Setting] = {}
+    for setting in sorted(set(settings), key=lambda setting: (setting.title, setting.config)):
+        columns.setdefault(setting.title, setting)
     return columns
 
 
-def _largest(groups: Iterable[Group | None]) -> Group | None:
-    """Where one column holds several settings of a row (other numbers of a grid), that of most runs."""
-    found = [group for group in groups if group is not None]
-    return max(found, key=lambda group: len(group.runs)) if found else None
-
-
-def _detection_columns(columns: Mapping[str, Sequence[Setting]]) -> list[Column]:
+def _detection_columns(columns: Mapping[str, Setting]) -> list[Column]:
     return [
-        Column(f"ap{place}", f"AP (%) {title}", "%", help="box AP, IoU .50 to .95")
-        for place, title in enumerate(columns)
+        Column(
+            f"ap{place}",
+            f"AP (%) {title}",
+            "%",
+            help="box AP, IoU .50 to .95",
+            family=setting.family,
+            dataset=setting.dataset,
+        )
+        for place, (title, setting) in enumerate(columns.items())
     ]
 
 
-def _transfer(columns: Mapping[str, Sequence[Setting]], known: Known) -> list[Column]:
+def _transfer(columns: Mapping[str, Setting], known: Known) -> list[Column]:
     return [
         Column(
             f"transfer{place}",
-            f"{_METRIC_WORDS[known.metric(settings[0].dataset)]} (%) {title}",
+            f"{_METRIC_WORDS[known.metric(setting.dataset)]} (%) {title}",
             "%",
             help="accuracy on the test images",
+            family=setting.family,
+            dataset=setting.dataset,
         )
-        for place, (title, settings) in enumerate(columns.items())
+        for place, (title, setting) in enumerate(columns.items())
     ]

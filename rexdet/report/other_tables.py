@@ -53,7 +53,7 @@ def searches_table(groups: Groups) -> Table:
 
 
 def latency_table(runs: Sequence[Found]) -> Table:
-    """Every measured latency with the conditions that it was measured under."""
+    """Every measured latency of runs that are done, with the conditions that it was measured under."""
     columns = (
         Column("network", "network"),
         Column("device", "device"),
@@ -73,7 +73,7 @@ def latency_table(runs: Sequence[Found]) -> Table:
                     "device": words(entry.device),
                     "backend": words(entry.backend),
                     "dtype": words(entry.dtype),
-                    "batch": fact(float(entry.batch)),
+                    "batch": fact(entry.batch),
                     "ms": Cell(f"{entry.milliseconds:.2f}", entry.milliseconds, "ours", None, entry.source),
                     "run": words(entry.source),
                 },

@@ -23,13 +23,11 @@ function matches(text, typed) {
   return typed.toLowerCase().split(/\s+/).filter(Boolean).every((word) => low.includes(word));
 }
 
-/** Whether a picture is of the row, class and kind that were chosen; "" is any. */
+/** Whether a picture is of the row that was chosen, and has a mark of the class and kind together; "" is any. */
 function isShown(picture, chosen) {
-  return (
-    (chosen.row === "" || picture.row === chosen.row) &&
-    (chosen.name === "" || picture.classes.includes(chosen.name)) &&
-    (chosen.kind === "" || picture.kinds.includes(chosen.kind))
-  );
+  const isMeant = ([name, kind]) =>
+    (chosen.name === "" || name === chosen.name) && (chosen.kind === "" || kind === chosen.kind);
+  return (chosen.row === "" || picture.row === chosen.row) && picture.marks.some(isMeant);
 }
 
 function sortTable(table, place, descending) {
@@ -79,8 +77,7 @@ function preparePictures(section) {
   const pictures = Array.from(section.querySelectorAll("figure"), (figure) => ({
     figure,
     row: figure.dataset.of,
-    classes: JSON.parse(figure.dataset.classes),
-    kinds: JSON.parse(figure.dataset.kinds),
+    marks: JSON.parse(figure.dataset.marks),
   }));
   const [row, name, kind] = section.querySelectorAll("select");
   const count = section.querySelector(".count");

@@ -156,8 +156,7 @@ def _pictures_section(shown: Sequence[Example]) -> str:
     rows = dict.fromkeys(example.row for example in shown)
     names = sorted({name for example in shown for name in example.classes})
     figures = "\n".join(
-        f'<figure data-of="{html.escape(example.row)}" data-classes="{html.escape(json.dumps(example.classes))}" '
-        f'data-kinds="{html.escape(json.dumps(example.kinds))}">'
+        f'<figure data-of="{html.escape(example.row)}" data-marks="{html.escape(json.dumps(example.marks))}">'
         f'<img src="{example.data}" width="{example.size[0]}" height="{example.size[1]}" decoding="async" '
         f'alt="{html.escape(f"{example.title}: {example.told}")}">'
         f"<figcaption>{html.escape(example.row)}, {html.escape(example.title)}: {html.escape(example.told)}"

@@ -40,15 +40,24 @@ class Box:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of one run. data: a JPEG as a data address. kinds, classes: of the boxes on it. told: them in words."""
+    """A picture of one run. data: a JPEG as a data address. marks: (class, kind) of its boxes. told: them in words."""
 
     row: str
     title: str
     data: str
-    kinds: tuple[str, ...]
-    classes: tuple[str, ...]
+    marks: tuple[tuple[str, str], ...]
     told: str
     size: tuple[int, int]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What there is on it, in the order of KINDS."""
+        return tuple(kind for kind in KINDS if any(kind == found for _, found in self.marks))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of what, sorted."""
+        return tuple(sorted({name for name, _ in self.marks}))
 
 
 def examples(saved: Sequence[Saved], most_bytes: int) -> tuple[list[Example], list[str]]:
@@ -141,8 +150,7 @@ def _of_run(saved: Saved, folder: Path) -> Iterator[Example]:
             row=row_id(saved.row),
             title=Path(entry.file_name).name,
             data=_as_address(drawn),
-            kinds=tuple(kind for kind in KINDS if any(box.kind == kind for box in boxes[image])),
-            classes=tuple(sorted({box.name for box in boxes[image]})),
+            marks=tuple(sorted({(box.name, box.kind) for box in boxes[image]})),
             told="; ".join(_told(box) for box in boxes[image]),
             size=drawn.size,
         )

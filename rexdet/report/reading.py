@@ -1,40 +1,36 @@
 """Finds the records of runs: in folders, in files, in ledgers; what cannot be read is named and skipped.
 
-A ledger is a text file with a record a line (JSON Lines), for runs of another machine. Nothing is written here: a run
-whose process is gone stays "running" in its file, and out of the tables.
+A ledger is a text file with a record a line (JSON Lines), for runs of another machine. No record is changed by being
+read: a run whose process is gone stays "running" in its file, and out of the tables.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
-from rexdet.report.shared_copy import config_for_others, for_others
+from rexdet.report.shared_copy import for_others
+from rexdet.report.states import Found, identity, merge
 from rexdet.runs.matrix import folder_name
 from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_error, write_record
 
 LEDGER_ENDING = ".jsonl"
-
-
-@dataclass(frozen=True)
-class Found:
-    """One run. where: the file (and line) that holds its record. folder: of the run, None where only a record is."""
-
-    record: RunRecord
-    where: str
-    folder: Path | None = None
+# What an editor of another system may put before the first line.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A run folder's log of its steps: many lines, none of them a record.
+_LOG_OF_STEPS = "steps"
+_LONGEST_NAME = 150
+# A record has some thousand letters; of a file of another kind no more than this is looked at.
+_LONGEST_LINE = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,9 @@ def _read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
     found: list[Found] = []
     skipped: list[tuple[str, str]] = []
     for path in paths:
-        if not Path(path).exists():
-            raise UserError("no such file or folder", str(path), "name folders of runs, records or ledgers")
-        for file in _files(Path(path)):
+        if not _exists(Path(path)):
+            raise UserError("no such file or folder", shown(path), "name folders of runs, records or ledgers")
+        for file in _files(Path(path), skipped):
             for where, text in _texts(file, skipped):
                 try:
                     record = parse(text)
@@ -76,7 +72,7 @@ def _read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
                 found.append(Found(record, where, file.parent if file.name == RECORD_NAME else None))
     if not found:
         why = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
-        raise UserError(f"no record of a run here{why}", ", ".join(map(str, paths)), "name the --output of a run")
+        raise UserError(f"no record of a run here{why}", ", ".join(map(shown, paths)), "name the --output of a run")
     runs = merge(found)
     return Reading(tuple(runs), tuple(skipped), len(found) - len(runs))
 
@@ -97,41 +93,55 @@ def parse(text: bytes) -> RunRecord:
         raise ValueError(f"not a record of a run: {first_error(error)}") from None
 
 
-def merge(found: Iterable[Found]) -> list[Found]:
-    """Every run once, in its latest state, ordered by start and name.
-
-    Two records are of one run where kind, name, start, seed, network, data and configuration agree, unless the one is
-    seen to be no earlier or later state of the other: a different process wrote it although it was not resumed since.
-    """
-    kept: dict[str, list[Found]] = {}
-    for one in found:
-        states = kept.setdefault(_identity(one.record), [])
-        for place, other in enumerate(states):
-            if _is_same_run(one.record, other.record):
-                states[place] = max(other, one, key=_lateness)
-                break
-        else:
-            states.append(one)
-    runs = [one for states in kept.values() for one in states]
-    return sorted(runs, key=lambda one: (one.record.created, one.record.name, one.where))
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as text that every file takes: bytes of its name that are no UTF-8 become backslash escapes."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def write_ledger(runs: Sequence[Found], path: Path) -> None:
     """Write the runs as a ledger, a record a line."""
-    lines = [json.dumps(one.record.as_json(), ensure_ascii=False, allow_nan=False) for one in runs]
+    lines = [one.record.model_dump_json() for one in runs]
     write_text_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def publish(runs: Sequence[Found], folder: Path) -> int:
     """Write the records of runs that are done for others, without what tells of one machine and its disk.
 
-    Returns how many. They lie in `records` below the folder, where `read` finds them.
+    Returns how many. They lie in `records` below the folder, where `read` finds them. A file that holds the same run is
+    written anew unless it holds a later state; one that holds something else stays, and the record gets a number.
     """
     done = [one.record for one in runs if one.record.status == "done"]
+    written: set[Path] = set()
     for record in done:
-        key = _identity(record)[:12]
-        write_record(folder / "records" / f"{folder_name(record.name)}-{key}.json", for_others(record))
+        copy = for_others(record)
+        name = f"{folder_name(record.name)[:_LONGEST_NAME]}-{identity(record)[:12]}"
+        for path in _numbered(folder / "records" / name):
+            if path in written:
+                continue
+            there = _published(path)
+            states = [Found(copy, "new"), *([] if there is None else [Found(there, "old")])]
+            if path.exists() and (there is None or len(merge(states)) > 1):
+                continue
+            write_record(path, merge(states)[0].record)
+            written.add(path)
+            break
     return len(done)
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """NAME.json, NAME-2.json, and so on."""
+    yield path.with_name(f"{path.name}.json")
+    number = 2
+    while True:
+        yield path.with_name(f"{path.name}-{number}.json")
+        number += 1
+
+
+def _published(path: Path) -> RunRecord | None:
+    try:
+        return parse(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
@@ -148,70 +158,80 @@ def _without_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # A name that is longer than the disk takes, or a folder that may not be looked into.
+        return False
+
+
+def _files(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
     """The files of a path that may hold records. A record of a run folder hides no other below it."""
     if path.is_file():
         yield path
         return
-    for folder, folders, names in os.walk(path):
-        folders.sort()
+    for folder, names in _folders(path, skipped):
         if RECORD_NAME in names:
-            yield Path(folder, RECORD_NAME)
-        yield from (Path(folder, name) for name in sorted(names) if name.endswith(LEDGER_ENDING) and _is_ledger(name))
-        if Path(folder).name == "records":
-            yield from (Path(folder, name) for name in sorted(names) if name.endswith(".json") and name != RECORD_NAME)
+            yield folder / RECORD_NAME
+        for name in names:
+            is_log = RECORD_NAME in names and name.startswith(_LOG_OF_STEPS)
+            if name.endswith(LEDGER_ENDING) and not is_log and _is_ledger(folder / name):
+                yield folder / name
+        if folder.name == "records":
+            yield from (folder / name for name in names if name.endswith(".json") and name != RECORD_NAME)
 
 
-def _is_ledger(name: str) -> bool:
-    # A run folder holds other files of lines: the log of its steps.
-    return "ledger" in name
+def _folders(path: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder below a path with the names of its files; links are followed, and no folder is seen twice."""
+
+    def skip(error: OSError) -> None:
+        skipped.append((shown(error.filename or path), f"cannot be read: {error.strerror}"))
+
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=skip):
+        there = os.stat(folder)
+        if (there.st_dev, there.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((there.st_dev, there.st_ino))
+        folders.sort()
+        yield Path(folder), sorted(names)
+
+
+def _is_ledger(file: Path) -> bool:
+    """Whether the first line that is not blank is a record, of whatever version; a file called so is one anyway."""
+    if "ledger" in file.name:
+        return True
+    try:
+        with file.open("rb") as lines:
+            first = lines.readline(_LONGEST_LINE).removeprefix(_BYTE_ORDER_MARK).strip()
+            while not first and (line := lines.readline(_LONGEST_LINE)):
+                first = line.strip()
+    except OSError:
+        # It is named where it is to be read.
+        return True
+    if b'"schema_version"' not in first or b'"kind"' not in first:
+        return False
+    try:
+        values = orjson.loads(first)
+    except ValueError:
+        # A record that was cut is named, as in any ledger.
+        return True
+    return isinstance(values, dict) and {"schema_version", "kind"} <= set(values)
 
 
 def _texts(file: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
     """(where, JSON text) of each record that a file holds."""
+    where = shown(file)
     try:
-        content = file.read_bytes()
+        content = file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     except OSError as error:
-        skipped.append((str(file), f"cannot be read: {error.strerror}"))
+        skipped.append((where, f"cannot be read: {error.strerror}"))
         return
     if file.suffix == LEDGER_ENDING:
         for number, line in enumerate(content.splitlines(), 1):
             if line.strip():
-                yield f"{file}:{number}", line
+                yield f"{where}:{number}", line
     else:
-        yield str(file), content
-
-
-def _identity(record: RunRecord) -> str:
-    """What one run keeps through all its states and copies, as a hash."""
-    network = record.network
-    values: list[Any] = [
-        record.kind,
-        record.name,
-        record.created.isoformat(),
-        record.seed,
-        record.engine,
-        config_for_others(record.config),
-        None if network is None else [*network.key, json.dumps(network.overrides, sort_keys=True)],
-        None if record.data.train is None else record.data.train.fingerprint,
-    ]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
-
-
-def _is_same_run(one: RunRecord, other: RunRecord) -> bool:
-    early, late = sorted((one, other), key=lambda record: (len(record.resumed_at), record.updated))
-    if late.resumed_at[: len(early.resumed_at)] != early.resumed_at:
-        return False
-    if early.process is None or late.process is None:
-        # A published copy: the same content but for what tells of a machine.
-        return _content(early) == _content(late)
-    return early.process == late.process or len(late.resumed_at) > len(early.resumed_at)
-
-
-def _content(record: RunRecord) -> dict[str, Any]:
-    return for_others(record).model_dump()
-
-
-def _lateness(one: Found) -> tuple[Any, ...]:
-    record = one.record
-    return (len(record.resumed_at), record.updated, one.folder is not None, record.hardware is not None)
+        yield where, content

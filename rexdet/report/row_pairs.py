@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
-from rexdet.report.groups import Group, Groups
-from rexdet.report.networks_table import Known, row_id
+from rexdet.report.entries import entries_by_setting
+from rexdet.report.groups import Groups
+from rexdet.report.networks_table import Known
 from rexdet.report.statistics import Comparison, compare_paired, describe, runs_needed
 from rexdet.report.tables import MISSING, Cell, Column, Table, TableBuilder, fact, scaled, words
 
 # Pairs grow with the square of the rows: beyond this many the rest is left out, and that is said.
-_MOST_PAIRS = 300
+MOST_PAIRS = 2_000
 _MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row in one setting. key: of the number that the setting is about."""
-
-    name: str
-    group: Group
-    key: str
-
-
-@dataclass(frozen=True)
 class _Pair:
-    """Two rows of one setting. ours, theirs: points by what pairs them, a seed or the title of a setting."""
+    """Two rows of one setting. ours, theirs: points by what pairs them, a seed or a data set."""
 
     setting: str
     one: str
@@ -36,15 +29,19 @@ class _Pair:
     ours: Mapping[Any, float]
     theirs: Mapping[Any, float]
 
-    @property
-    def shared(self) -> set[Any]:
-        return self.ours.keys() & self.theirs.keys()
+
+# Points of the rows of a setting, the best row first, by row and by what pairs them.
+_Points = Mapping[str, Mapping[Any, float]]
 
 
 def pairs_table(groups: Groups, known: Known) -> Table:
     """Any two rows of one setting, paired by seed."""
     builder = TableBuilder("pairs", "Any two rows", _columns("setting", "pairs"))
-    _add(builder, [pair for pair in _by_seed(groups, known) if pair.shared], paired_by="seed")
+    points = {
+        title: {entry.name: _scaled(entry.group.by_seed(entry.key)) for entry in entries}
+        for title, entries in entries_by_setting(groups, known).items()
+    }
+    _add(builder, points, paired_by="seed", fewest=1)
     if builder.rows:
         builder.notes.insert(
             0,
@@ -55,41 +52,43 @@ def pairs_table(groups: Groups, known: Known) -> Table:
 
 
 def overall_table(networks: Table) -> Table:
-    """Any two rows over all settings that both have: accuracies over data sets, APs over detectors and their data."""
-    signs = (Column("higher", "higher on", "settings"), Column("lower", "lower on", "settings"))
-    builder = TableBuilder("overall", "Any two rows over many settings", _columns("over", "settings", *signs))
-    _add(builder, [pair for pair in _by_setting(networks) if len(pair.shared) > 1], paired_by="setting")
+    """Any two rows over the data sets that both have: of one transfer protocol, of one detector and its recipe."""
+    signs = (Column("higher", "higher on", "data sets"), Column("lower", "lower on", "data sets"))
+    builder = TableBuilder("overall", "Any two rows over many data sets", _columns("over", "data sets", *signs))
+    points = {f"data sets, {family}": scores for family, scores in scores_by_family(networks).items()}
+    _add(builder, points, paired_by="data set", fewest=2)
     if builder.rows:
         builder.notes.insert(
             0,
-            "Paired by setting, each with its mean over seeds: how far would other data sets of this kind move it. "
-            "Not corrected for how many pairs there are.",
+            "Paired by data set, each with its mean over seeds: how far would other data sets of this kind move it. "
+            "Only numbers of one protocol, or of one detector and recipe, are held against each other. Not corrected "
+            "for how many pairs there are.",
         )
     return builder.build()
 
 
-def entries_by_setting(groups: Groups, known: Known) -> dict[tuple[str, str], list[Entry]]:
-    """The rows of each setting, by its title and the images that it is about."""
-    settings: dict[tuple[str, str], list[Entry]] = {}
-    for (row, setting, start), group in groups.detection.items():
-        name = row_id(row) + (" frozen" if start == "frozen" else "")
-        settings.setdefault((f"AP {setting.title}", setting.content), []).append(Entry(name, group, "AP"))
-    for (row, setting), group in groups.transfer.items():
-        # The hash of the configuration may differ where a search chose other numbers: the images must not.
-        content = " ".join(setting.content.split()[:2])
-        entry = Entry(row_id(row), group, known.metric(setting.dataset))
-        settings.setdefault((setting.title, content), []).append(entry)
-    return settings
+def scores_by_family(networks: Table) -> dict[str, dict[str, dict[str, float]]]:
+    """family -> row -> data set -> its number in points, the best row first.
 
-
-def scores_by_row(networks: Table, *prefixes: str) -> dict[str, dict[str, float]]:
-    """row -> title of a column of ours -> its number, in points. prefixes: "ap", "transfer", or both."""
-    found: dict[str, dict[str, float]] = {}
+    A family is one transfer protocol, or one detector with its recipe. Where it has several columns of one data set
+    (other images under the same name) that of most rows stands for the set, so that no set counts twice.
+    """
+    columns: dict[str, dict[str, dict[str, float]]] = {}
     for column in networks.columns:
-        if column.key.startswith(prefixes):
-            for row, value in networks.numbers(column.key).items():
-                found.setdefault(row, {})[column.title] = value
-    return found
+        if column.family:
+            numbers, family = networks.numbers(column.key), columns.setdefault(column.family, {})
+            if len(numbers) > len(family.get(column.dataset, ())):
+                family[column.dataset] = numbers
+    return {family: _by_row(datasets) for family, datasets in columns.items()}
+
+
+def _by_row(datasets: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    rows: dict[str, dict[str, float]] = {}
+    for dataset, numbers in datasets.items():
+        for row, value in numbers.items():
+            rows.setdefault(row, {})[dataset] = value
+    means = {row: sum(values.values()) / len(values) for row, values in rows.items()}
+    return {row: rows[row] for row in sorted(rows, key=lambda row: (-means[row], row))}
 
 
 def _columns(over: str, paired: str, *signs: Column) -> tuple[Column, ...]:
@@ -107,55 +106,87 @@ def _columns(over: str, paired: str, *signs: Column) -> tuple[Column, ...]:
     )
 
 
-def _by_seed(groups: Groups, known: Known) -> list[_Pair]:
-    pairs = []
-    for (title, _), entries in sorted(entries_by_setting(groups, known).items(), key=lambda item: item[0]):
-        for one, other in combinations(sorted(entries, key=lambda entry: entry.name), 2):
-            pairs.append(_Pair(title, one.name, other.name, _points(one), _points(other)))
-    return pairs
+def _scaled(values: Mapping[int, float]) -> dict[int, float]:
+    return {seed: 100 * value for seed, value in values.items()}
 
 
-def _points(entry: Entry) -> dict[object, float]:
-    return {seed: 100 * value for seed, value in entry.group.by_seed(entry.key).items()}
-
-
-def _by_setting(networks: Table) -> list[_Pair]:
-    pairs = []
-    for title, prefix in (("data sets", "transfer"), ("detection", "ap")):
-        points = scores_by_row(networks, prefix)
-        for one, other in combinations(sorted(points), 2):
-            pairs.append(_Pair(title, one, other, points[one], points[other]))
-    return pairs
-
-
-def _add(builder: TableBuilder, pairs: Sequence[_Pair], paired_by: str) -> None:
+def _add(builder: TableBuilder, points: Mapping[str, _Points], paired_by: str, fewest: int) -> None:
     counts_signs = any(column.key == "higher" for column in builder.columns)
-    for pair in pairs[:_MOST_PAIRS]:
-        cells = _cells(pair, compare_paired(pair.ours, pair.theirs), paired_by)
-        if counts_signs:
-            differences = [pair.ours[name] - pair.theirs[name] for name in pair.shared]
-            cells["higher"] = fact(float(sum(difference > 0 for difference in differences)))
-            cells["lower"] = fact(float(sum(difference < 0 for difference in differences)))
-        builder.add(f"{pair.setting} {pair.one} {pair.other}", cells)
-    if len(pairs) > _MOST_PAIRS:
-        builder.notes.append(f"{len(pairs) - _MOST_PAIRS:,} further pairs are left out.")
+    counts = {title: _count(rows, fewest) for title, rows in points.items()}
+    quotas = fair_quotas(counts, MOST_PAIRS)
+    never_vary = False
+    for title, rows in points.items():
+        best = islice(_pairs_of(title, rows, fewest), quotas[title])
+        for pair in sorted(best, key=lambda pair: (pair.one, pair.other)):
+            comparison = compare_paired(pair.ours, pair.theirs)
+            never_vary |= comparison.summary.deviation == 0.0
+            cells = _cells(pair, comparison, paired_by)
+            if counts_signs:
+                differences = [pair.ours[name] - pair.theirs[name] for name in pair.ours if name in pair.theirs]
+                cells["higher"] = fact(sum(difference > 0 for difference in differences))
+                cells["lower"] = fact(sum(difference < 0 for difference in differences))
+            builder.add(f"{pair.setting} {pair.one} {pair.other}", cells)
+    if never_vary:
+        builder.notes.append(
+            "Where all differences of two rows are the same there is no spread to judge them by (nothing is random in "
+            "a linear probe): no interval, no p, and nothing is shown."
+        )
+    left_out = [count - quotas[title] for title, count in counts.items() if count > quotas[title]]
+    if left_out:
+        in_all = sum(map(bool, counts.values()))
+        builder.notes.append(
+            f"{sum(left_out):,} further pairs are left out, in {len(left_out):,} of {in_all:,} settings: each setting "
+            "has the pairs of its best rows."
+        )
+
+
+def _pairs_of(title: str, rows: _Points, fewest: int) -> Iterator[_Pair]:
+    """The pairs that share enough, those of the best rows first; in each the name that sorts first stands first."""
+    names = list(rows)
+    for place, lower in enumerate(names):
+        for upper in names[:place]:
+            if len(rows[upper].keys() & rows[lower].keys()) >= fewest:
+                one, other = sorted((upper, lower))
+                yield _Pair(title, one, other, rows[one], rows[other])
+
+
+def _count(rows: _Points, fewest: int) -> int:
+    """How many pairs share enough. Rows are many, what they are paired by are few different sets."""
+    sets = Counter(frozenset(values) for values in rows.values())
+    within = sum(count * (count - 1) // 2 for found, count in sets.items() if len(found) >= fewest)
+    across = combinations(sets.items(), 2)
+    return within + sum(mine * yours for (one, mine), (other, yours) in across if len(one & other) >= fewest)
+
+
+def fair_quotas(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """How many of each so that they are no more than `most` in all: what one does not need, the others get.
+
+    Each has at least one where it has any, so that none goes missing as a whole.
+    """
+    quotas = {}
+    left = most
+    for place, (name, count) in enumerate(sorted(counts.items(), key=lambda item: item[1])):
+        share = max(left // (len(counts) - place), 1)
+        quotas[name] = min(count, share)
+        left -= quotas[name]
+    return quotas
 
 
 def _cells(pair: _Pair, comparison: Comparison, paired_by: str) -> dict[str, Cell]:
     summary = comparison.summary
-    is_alone = comparison.p_value is None
+    tells_nothing = comparison.p_value is None
     needed = None
     if summary.deviation is not None:
         needed = runs_needed(summary.mean, summary.deviation, most=_MOST_RUNS)
-    too_many = MISSING if is_alone else Cell(f"over {_MOST_RUNS:,}", float(_MOST_RUNS + 1))
+    too_many = MISSING if tells_nothing else Cell(f"over {_MOST_RUNS:,}", float(_MOST_RUNS + 1))
     return {
         "setting": words(pair.setting),
         "one": words(pair.one),
         "other": words(pair.other),
         "difference": Cell(describe(summary), summary.mean, "ours", summary, f"paired by {paired_by}"),
-        "pairs": fact(float(summary.count)),
+        "pairs": fact(summary.count),
         "p": MISSING if comparison.p_value is None else Cell(f"{comparison.p_value:.3f}", comparison.p_value),
-        "shown": MISSING if is_alone else words("yes" if comparison.is_shown else "no"),
+        "shown": MISSING if tells_nothing else words("yes" if comparison.is_shown else "no"),
         "smallest": scaled(comparison.smallest, 1, 2),
-        "needed": too_many if needed is None else fact(float(needed)),
+        "needed": too_many if needed is None else fact(needed),
     }

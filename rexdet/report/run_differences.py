@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
+from rexdet.fast_yaml import LOADER
 from rexdet.runs import RunRecord
 
 # Where the same run lies somewhere else these differ too, and say nothing about its numbers.
@@ -19,6 +21,7 @@ _LEFT_OUT = {
     "weights": ("evaluated.file", "evaluated.sha256"),
     "machine": (),
 }
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
 GROUPS = ("config", "weights", "data", "recipe", "run", "versions", "machine")
 
 
@@ -78,11 +81,37 @@ def _config_differences(one: RunRecord, other: RunRecord) -> Iterator[FieldDiffe
 
 
 def _as_mapping(config: str) -> dict[str, Any] | None:
+    """A configuration in YAML as plain JSON values; None for one that is none, or that cannot be told in JSON."""
     try:
-        value = yaml.safe_load(config)
-    except yaml.YAMLError:
+        value = yaml.load(config, Loader=_Loader)
+        return _plain(value) if isinstance(value, dict) else None
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+class _Loader(LOADER):  # type: ignore[misc]
+    """YAML in which a date is a text like any other: it is compared, not reckoned with, and may be none."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [entry for entry in entries if entry[0] != _TIMESTAMP]
+        for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_constructor(_TIMESTAMP, lambda loader, node: loader.construct_scalar(node))
+
+
+def _plain(value: Any) -> Any:
+    """JSON values as they are, anything else as text: a number that is not finite, bytes, a set."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _line_differences(one: list[str], other: list[str]) -> Iterator[FieldDifference]:

@@ -61,22 +61,29 @@ class Curve:
 def saved_runs(groups: Groups, most: int = MOST_RUNS) -> tuple[list[Saved], list[str]]:
     """One run of each detection row whose detections and annotations are there; and why others are not.
 
-    The first seed stands for a row. Detections that no longer give the AP of their record are not shown: the file or
-    the annotations were changed.
+    The first seed whose detections are here stands for a row. Detections that no longer give the AP of their record are
+    not shown: the file was changed. Nor are those whose annotations are not the ones that they were scored on.
     """
     found: list[Saved] = []
     notes: list[str] = []
+    datasets: dict[Path, CocoDataset] = {}
     for (row, setting, start), group in groups.detection.items():
         if start == "frozen":
             continue
-        run = min(group.runs, key=lambda one: (one.record.seed or 0, one.where))
         if len(found) == most:
             notes.append(f"detections of {row.network}: only those of {most} runs are shown")
             continue
-        try:
-            found.append(_open(row, setting, run))
-        except UserError as error:
-            notes.append(f"detections of {run.record.name} are not shown: {error}")
+        runs = sorted(group.runs, key=lambda one: (one.record.seed or 0, one.where))
+        reasons = []
+        for run in [run for run in runs if _detections_file(run)] or runs[:1]:
+            try:
+                found.append(_open(row, setting, run, datasets))
+            except UserError as error:
+                reasons.append(f"detections of {run.record.name} are not shown: {error}")
+            else:
+                break
+        else:
+            notes.append(reasons[0])
     return found, notes
 
 
@@ -93,29 +100,45 @@ def curves(saved: Saved, places: Sequence[int] = (0, 5)) -> list[Curve]:
     return drawn
 
 
-def _open(row: RowKey, setting: Setting, run: Found) -> Saved:
+def _detections_file(run: Found) -> Path | None:
+    name = run.record.files.get("detections")
+    file = run.folder / name if run.folder is not None and name is not None else None
+    return file if file is not None and file.is_file() else None
+
+
+def _open(row: RowKey, setting: Setting, run: Found, datasets: dict[Path, CocoDataset]) -> Saved:
+    """datasets: those that were read already, which grows; runs of one table share few."""
     record = run.record
-    name = record.files.get("detections")
-    if run.folder is None or name is None or not (run.folder / name).is_file():
+    file = _detections_file(run)
+    if file is None:
         raise UserError("the run's folder with its detections is not here", run.where)
     val = record.data.val
     annotations = _found(run, val.path) if val and val.path else None
-    if annotations is None:
+    if val is None or annotations is None:
         raise UserError("the annotation file is not here", val.path or "" if val else "")
-    dataset = read_annotations(annotations, purpose="evaluate")
-    detections = read_detections(run.folder / name, dataset)
+    if annotations not in datasets:
+        datasets[annotations] = read_annotations(annotations, purpose="evaluate")
+    dataset = datasets[annotations]
+    if val.fingerprint not in (None, dataset.fingerprint):
+        raise UserError("is not the annotation file that it was scored on", str(annotations))
+    dataset.raise_if_refused()
+    detections = read_detections(file, dataset)
     evaluation = evaluate(dataset, detections)
     recorded = record.metrics["bbox"]["AP"]
     if recorded is not None and abs((evaluation.numbers["AP"] or 0.0) - recorded) > _SAME:
-        raise UserError("its detections no longer give the AP of its record", str(run.folder / name))
+        raise UserError("its detections no longer give the AP of its record", str(file))
     return Saved(row, setting, run, dataset, detections, evaluation)
 
 
 def _found(run: Found, path: str) -> Path | None:
     """A path as the record has it, or relative to a folder above the run."""
-    if Path(path).exists():
-        return Path(path)
-    for folder in run.folder.resolve().parents if run.folder else ():
-        if (folder / path).exists():
-            return folder / path
+    try:
+        if Path(path).exists():
+            return Path(path)
+        for folder in run.folder.resolve().parents if run.folder else ():
+            if (folder / path).exists():
+                return folder / path
+    except OSError:
+        # No name of this disk, or a folder that may not be looked into.
+        return None
     return None

@@ -11,7 +11,10 @@ from rexdet.runs.record import RunRecord
 # Folders that are named for their part in a data set: the one above them is named for the set.
 _PARTS = ("annotations", "train", "trainval", "val", "test")
 _MARKS = ("/", "./", "../", "~")
-_PATH_IN_TEXT = re.compile(r"""(?<![\w.:/~-])(?:~|\.\.?)?/(?:[^\s'",\])}/]+/)*([^\s'",\])}/]+)""")
+# Not the two slashes of an address, nor one between words and numbers.
+_PATH_IN_TEXT = re.compile(
+    r"""(?:\bfile://|(?<![\w./~-])(?<!:(?=//)))(?:~|\.\.?)?/(?:[^\s'",\])}/]+/)*([^\s'",\])}/]+)"""
+)
 
 
 def for_others(record: RunRecord) -> RunRecord:
@@ -29,7 +32,7 @@ def for_others(record: RunRecord) -> RunRecord:
             "hardware": None,
             "files": {},
             "config": config_for_others(record.config),
-            "command": [PurePath(word).name if word.startswith(_MARKS) else word for word in record.command],
+            "command": [_word_for_others(word) for word in record.command],
             "data": Data(train=_split(record.data.train), val=_split(record.data.val)),
             "network": network,
         }
@@ -39,6 +42,13 @@ def for_others(record: RunRecord) -> RunRecord:
 def config_for_others(config: str | None) -> str | None:
     """The configuration with the last part alone of every path that leads anywhere on a disk."""
     return _PATH_IN_TEXT.sub(r"\1", config) if config and "/" in config else config
+
+
+def _word_for_others(word: str) -> str:
+    if word.startswith(_MARKS):
+        return PurePath(word).name
+    # "--data-root=/home/me/coco", and what an engine is told with KEY=VALUE.
+    return config_for_others(word) or word
 
 
 def _split(split: DataSplit | None) -> DataSplit | None:

@@ -1,7 +1,8 @@
 """What a few runs can tell: mean and interval over seeds, paired differences, and what they could not have shown.
 
 Intervals are Student's t: the runs are taken as independent draws from a normal distribution. Numbers are in whatever
-unit the values have. One run has no spread, and is given none.
+unit the values have. One run has no spread, and is given none. Where paired differences are all the same there is no
+spread to judge by either: nothing was random, and nothing is shown.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from scipy import special
 
 CONFIDENCE = 0.95
 POWER = 0.8
+# Differences that vary by less than this share of the values vary by rounding alone.
+_ROUNDING = 1e-9
 # What two settings are paired by.
 Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """count: of the values. deviation: of the sample (n - 1). low, high: interval of the mean. None: a single value."""
+    """count: of the values. deviation: of the sample (n - 1). low, high: interval of the mean. None: a single value.
+
+    Of paired differences that do not vary the deviation is 0 and there is no interval: low and high are None.
+    """
 
     count: int
     mean: float
@@ -32,7 +38,7 @@ class Summary:
 
     @property
     def half_width(self) -> float | None:
-        """Half of the interval, None for a single value."""
+        """Half of the interval, None where there is none."""
         return None if self.high is None else self.high - self.mean
 
 
@@ -41,7 +47,8 @@ class Comparison:
     """The mean difference of paired runs, one minus the other.
 
     summary: of the differences. p_value: of the paired t-test, two-sided. smallest: the difference that so many runs of
-    this spread would have shown in 80% of all cases; what is below it they were likely to miss. None: a single pair.
+    this spread would have shown in 80% of all cases; what is below it they were likely to miss. None: a single pair, or
+    differences that do not vary.
     """
 
     summary: Summary
@@ -80,7 +87,8 @@ def compare_paired(
 ) -> Comparison:
     """Compare two settings whose runs share a key (the seed, the data set); keys that only one has are left out.
 
-    Raises ValueError where no key is shared.
+    Differences that are the same but for rounding have no interval, no p and nothing that they show. Raises ValueError
+    where no key is shared.
     """
     shared = [key for key in ours if key in theirs]
     if not shared:
@@ -88,6 +96,9 @@ def compare_paired(
     summary = summarise([ours[key] - theirs[key] for key in shared], confidence=confidence)
     if summary.deviation is None:
         return Comparison(summary, None, None)
+    largest = max(abs(value) for key in shared for value in (ours[key], theirs[key]))
+    if summary.deviation <= _ROUNDING * largest:
+        return Comparison(Summary(summary.count, summary.mean, 0.0, None, None), None, None)
     smallest = smallest_difference(summary.deviation, summary.count, confidence=confidence, power=power)
     return Comparison(summary, _p_value(summary), smallest)
 
@@ -95,24 +106,27 @@ def compare_paired(
 def smallest_difference(
     deviation: float, runs: int, *, confidence: float = CONFIDENCE, power: float = POWER
 ) -> float | None:
-    """The smallest true difference that so many pairs would have shown with this probability; None for a single pair.
+    """The smallest true difference that so many pairs would have shown with this probability.
+
+    None for a single pair and without any spread.
 
     deviation: of the differences between paired runs. Shown means that the paired t-test, two-sided, rejects 0 at 1 -
     confidence; its power comes from the noncentral t distribution.
     """
-    if runs < 2:
+    if runs < 2 or deviation == 0.0:
         return None
-    return deviation and deviation * _smallest_effect(runs, confidence, power)
+    return deviation * _smallest_effect(runs, confidence, power)
 
 
 def runs_needed(
     difference: float, deviation: float, *, confidence: float = CONFIDENCE, power: float = POWER, most: int = 10_000
 ) -> int | None:
-    """How many pairs would show this true difference with this probability; None where more than `most` would not."""
-    if difference == 0.0:
+    """How many pairs would show this true difference with this probability.
+
+    None where more than `most` would not, and where there is no spread to tell by.
+    """
+    if difference == 0.0 or deviation == 0.0:
         return None
-    if deviation == 0.0:
-        return 2
     effect = abs(difference) / deviation
     if _power(effect, most, confidence) < power:
         return None
@@ -124,7 +138,7 @@ def runs_needed(
 
 
 def describe(summary: Summary, *, scale: float = 1.0, digits: int = 2) -> str:
-    """ "mean ± half of the interval" as text; the mean alone for a single run, which has no interval."""
+    """ "mean ± half of the interval" as text; the mean alone where there is no interval."""
     mean = f"{scale * summary.mean:.{digits}f}"
     if summary.half_width is None:
         return mean
@@ -132,8 +146,7 @@ def describe(summary: Summary, *, scale: float = 1.0, digits: int = 2) -> str:
 
 
 def _p_value(summary: Summary) -> float:
-    if not summary.deviation:
-        return 1.0 if summary.mean == 0.0 else 0.0
+    assert summary.deviation
     statistic = summary.mean / (summary.deviation / math.sqrt(summary.count))
     return float(2 * special.stdtr(summary.count - 1, -abs(statistic)))
 

@@ -37,6 +37,9 @@ TABLES = (
     "runs",
 )
 
+# What rests on saved detections where there are none.
+_NOTHING = Table("details", "", (), ())
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -86,17 +89,23 @@ class Summary:
         return makers[name]()
 
     def _intervals(self) -> Table:
-        # Not above: these rooms import scipy.stats, which takes seconds.
+        if not self.saved[0] or not self.resamples:
+            return _NOTHING
+        # Not above: these rooms import scipy.stats, which takes a second.
         from rexdet.report.detail_tables import intervals_table
 
         return intervals_table(self.saved[0], resamples=self.resamples)
 
     def _errors(self) -> Table:
+        if not self.saved[0]:
+            return _NOTHING
         from rexdet.report.detail_tables import errors_table
 
         return errors_table(self.saved[0])
 
     def _thresholds(self) -> Table:
+        if not self.saved[0]:
+            return _NOTHING
         from rexdet.report.detail_tables import thresholds_table
 
         return thresholds_table(self.saved[0], beta=self.beta)

@@ -14,12 +14,18 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Column:
-    """key: of files. title: for people. unit: of the numbers, "" for words. help: what it is, in a line."""
+    """key: of files. title: for people. unit: of the numbers, "" for words. help: what it is, in a line.
+
+    family, dataset: of numbers of ours, what was done and on which data; "" of other columns. Columns of one family may
+    be looked at over data sets.
+    """
 
     key: str
     title: str
     unit: str = ""
     help: str = ""
+    family: str = ""
+    dataset: str = ""
 
     @property
     def is_number(self) -> bool:
@@ -141,12 +147,12 @@ def scaled(value: float | None, scale: float, digits: int) -> Cell:
 
 
 def measured(
-    by_seed: dict[object, float], *, scale: float = 1.0, digits: int = 2, source: str = "", runs: Sequence[str] = ()
+    values: Sequence[float], *, scale: float = 1.0, digits: int = 2, source: str = "", runs: Sequence[str] = ()
 ) -> Cell:
-    """Mean and interval over seeds, of numbers of ours; missing where there are none."""
-    if not by_seed:
+    """Mean and interval of numbers of ours, one of each seed; missing where there are none."""
+    if not values:
         return MISSING
-    summary = summarise([scale * value for value in by_seed.values()])
+    summary = summarise([scale * value for value in values])
     return Cell(describe(summary, digits=digits), summary.mean, "ours", summary, source, tuple(runs))
 
 

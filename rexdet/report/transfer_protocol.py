@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
-import yaml
-
 from rexdet.published.protocols import UNKNOWN, ClassificationProtocol
+from rexdet.report.facts import same_for_all_seeds
 from rexdet.report.groups import Group
+from rexdet.report.recorded_config import read_yaml
 from rexdet.runs.parts import Recipe
 from rexdet.runs.record import RunRecord
 
-# The safe loader; where PyYAML was built with libyaml, in C, ten times as fast.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Of torchvision's random resized crop: a protocol that keeps it does not print it.
 _USUAL_SCALE = (0.08, 1.0)
+# No number of an augmentation is beyond it.
+_LARGEST = 1e9
 
 
-def classification_protocol(group: Group) -> ClassificationProtocol:
-    """What a record of the group tells of its protocol; a field that it does not tell is "unknown"."""
-    record = group.runs[0].record
+def classification_protocols(group: Group) -> tuple[ClassificationProtocol, ...]:
+    """What the records of the group tell of their protocol, each once; a field that one does not tell is "unknown"."""
+    return tuple(dict.fromkeys(_protocol(one.record, group) for one in group.runs))
+
+
+def _protocol(record: RunRecord, group: Group) -> ClassificationProtocol:
     recipe, network = record.recipe or Recipe(), record.network
     size = testing_size(record)
     sides = re.findall(r"\d+", size)
@@ -34,7 +38,7 @@ def classification_protocol(group: Group) -> ClassificationProtocol:
             "kind": "classification",
             "toolbox": "rexdet",
             "effective_batch": recipe.effective_batch or UNKNOWN,
-            "optimizer": (recipe.optimizer or UNKNOWN).replace(",", ""),
+            "optimizer": (recipe.optimizer or "").replace(",", "") or UNKNOWN,
             "base_lr": UNKNOWN if recipe.base_lr is None else float(recipe.base_lr),
             # A recipe without a warm-up has none.
             "warm_up": recipe.warm_up or ("none" if recipe.optimizer else UNKNOWN),
@@ -64,7 +68,7 @@ def _schedule(record: RunRecord) -> str:
     """A fall at steps that are whole epochs (to a hundredth) is told in epochs, as papers do."""
     told = record.recipe.schedule if record.recipe else None
     epochs = _epochs(record)
-    steps = re.fullmatch(r"(x\S+) at ([\d, ]+)", told or "")
+    steps = re.fullmatch(r"(x\S+) at (\d{1,12}(?:, \d{1,12})*)", told or "")
     if steps is None or record.recipe is None or not isinstance(epochs, float):
         return told or UNKNOWN
     falls = [float(step) * epochs / (record.recipe.iterations or 1) for step in steps[2].split(", ")]
@@ -85,29 +89,52 @@ def testing_size(record: RunRecord) -> str:
 
 
 def augmentation(record: RunRecord) -> str:
-    """What is done to training images: "random resized crop, flip"; "none" where nothing is."""
-    try:
-        content = yaml.load(record.config or "", _LOADER)
-    except yaml.YAMLError:
-        return UNKNOWN
+    """What is done to training images: "random resized crop, flip"; "none" where nothing is, "unknown" where the
+    configuration does not tell it in words that a transfer run writes.
+    """
+    return _augmentation(same_for_all_seeds(record.config))
+
+
+@lru_cache(maxsize=4096)
+def _augmentation(config: str) -> str:
+    content = read_yaml(config)
     protocol = content.get("protocol") if isinstance(content, dict) else None
     if not isinstance(protocol, dict):
         return UNKNOWN
     asked = protocol.get("augmentation")
-    return ", ".join(_parts(asked if isinstance(asked, dict) else {})) or "none"
+    if asked is not None and not isinstance(asked, dict):
+        return UNKNOWN
+    try:
+        return ", ".join(_parts(asked or {})) or "none"
+    except ValueError:
+        return UNKNOWN
 
 
 def _parts(asked: dict[str, Any]) -> list[str]:
+    """Raises ValueError for a part that is not what a transfer run writes."""
     parts = []
     crop = asked.get("random_resized_crop")
     if crop is not None:
-        scale = tuple(crop.get("scale", _USUAL_SCALE)) if isinstance(crop, dict) else _USUAL_SCALE
-        own = "" if scale == _USUAL_SCALE else f" {scale[0]:g} to {scale[1]:g}"
+        low, high = _scale(crop)
+        own = "" if (low, high) == _USUAL_SCALE else f" {low:g} to {high:g}"
         parts.append(f"random resized crop{own}")
     if asked.get("pad"):
-        parts.append(f"crop from {asked['pad']} pixels of padding")
+        parts.append(f"crop from {_number(asked['pad']):g} pixels of padding")
     if asked.get("flip"):
         parts.append("flip")
     if asked.get("mixup"):
-        parts.append(f"mixup {asked['mixup']:g}")
+        parts.append(f"mixup {_number(asked['mixup']):g}")
     return parts
+
+
+def _scale(crop: Any) -> tuple[float, float]:
+    scale = crop.get("scale", _USUAL_SCALE) if isinstance(crop, dict) else _USUAL_SCALE
+    if not isinstance(scale, list | tuple) or len(scale) != 2:
+        raise ValueError(f"{scale!r} is no range")
+    return _number(scale[0]), _number(scale[1])
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LARGEST:
+        raise ValueError(f"{value!r} is no number")
+    return float(value)

@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
-from tabulate import tabulate
 
 from rexdet.report.tables import DASH, Cell, Column, Row, Table
+from rexdet.report.tex_letters import tex
 
 _STYLES = {"published": "italic cyan", "ours": "", "missing": "dim", "fact": ""}
 # Words that no narrow terminal has room for; the files and the page have them.
 _WIDE = ("command", "versions", "machine", "events", "where", "differs")
-_TEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "±": r"$\pm$",
-        "–": "--",
-        "×": r"$\times$",
-        "…": r"\dots{}",
-    }
-)
 _MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "|*_<>`"})
 
 
@@ -71,8 +51,19 @@ def markdown_table(table: Table) -> str:
     """One table as Markdown, without title and notes."""
     head = [_escaped(column.title) for column in table.columns]
     lines = [[_markdown(cell) for cell in row.cells] for row in table.rows]
-    alignment = ["right" if column.is_number else "left" for column in table.columns]
-    return tabulate(lines, head, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    # A column is two wider than its title, as the library pads it that the repository's other tables are written with;
+    # that one takes a second for ten thousand rows.
+    columns = zip(head, zip(*lines, strict=True) if lines else [()] * len(head), strict=True)
+    widths = [max([len(title) + 2, *map(len, cells)]) for title, cells in columns]
+    is_right = [column.is_number for column in table.columns]
+    pads = [str.rjust if right else str.ljust for right in is_right]
+    dashes = ["-" * (width + 1) for width in widths]
+    rule = "|".join(f"{dash}:" if right else f":{dash}" for dash, right in zip(dashes, is_right, strict=True))
+    written = [
+        f"| {' | '.join(pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True))} |"
+        for line in (head, *lines)
+    ]
+    return "\n".join((written[0], f"|{rule}|", *written[1:]))
 
 
 def comma_separated(table: Table) -> str:
@@ -101,16 +92,20 @@ def comma_separated(table: Table) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """Tables as LaTeX that needs the package booktabs; each is a `tabular` with a comment that names it."""
+    """Tables as LaTeX that needs the package booktabs and nothing else.
+
+    Each is a `tabular` after a comment that names it; its notes are paragraphs below.
+    """
     parts = ["% \\usepackage{booktabs}"]
     for table in tables:
         alignment = "".join("r" if column.is_number else "l" for column in table.columns)
-        lines = [f"% {table.title}", f"\\begin{{tabular}}{{{alignment}}}", "\\toprule"]
-        lines.append(" & ".join(_tex(column.title) for column in table.columns) + r" \\")
+        lines = [f"% {tex(table.title)}", f"\\begin{{tabular}}{{{alignment}}}", "\\toprule"]
+        lines.append(_tex_line(tex(column.title) for column in table.columns))
         lines.append("\\midrule")
-        lines += [" & ".join(_tex_cell(cell) for cell in row.cells) + r" \\" for row in table.rows]
+        lines += [_tex_line(_tex_cell(cell) for cell in row.cells) for row in table.rows]
         lines += ["\\bottomrule", "\\end{tabular}"]
         parts.append("\n".join(lines))
+        parts += [rf"\noindent{{\footnotesize {tex(note)}\par}}" for note in table.notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -142,7 +137,9 @@ def _markdown(cell: Cell) -> str:
     return f"*{text}*" if cell.status == "published" else text
 
 
+@lru_cache(maxsize=2**16)
 def _escaped(text: str) -> str:
+    # Cached: what a column says is the same in most of its rows.
     return " ".join(text.split()).translate(_MARKDOWN)
 
 
@@ -164,14 +161,17 @@ def _csv_cells(cell: Cell, column: Column, with_spread: bool, with_origin: bool)
     return line
 
 
-def _tex(text: str) -> str:
-    return " ".join(text.split()).translate(_TEX)
+def _tex_line(cells: Iterable[str]) -> str:
+    line = " & ".join(cells)
+    # After the end of a row or a rule, TeX takes a bracket for a length and a star for a command's.
+    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"
 
 
 def _tex_cell(cell: Cell) -> str:
     if not cell.text:
         return "--"
-    text = _tex(cell.text)
-    # A minus of a number is longer than a hyphen; two hyphens of a command line are no dash.
-    text = f"$-${text[1:]}" if cell.number is not None and text.startswith("-") else text.replace("--", "-{}-")
+    text = tex(cell.text)
+    if cell.number is not None and text.startswith("-"):
+        # A minus is longer than a hyphen.
+        text = f"$-${text[1:]}"
     return rf"\emph{{{text}}}" if cell.status == "published" else text

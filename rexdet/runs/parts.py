@@ -6,23 +6,42 @@ Unknown is None, never NaN, -1 or an empty string. Times are ISO 8601 in UTC; sh
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Bytes = NonNegativeInt
+# What a float holds and a file keeps: a longer integer is a broken record's.
+Count = Annotated[int, Field(ge=0, lt=2**64)]
+Bytes = Count
 Numbers = dict[str, float | None]
 
 COCO_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+# Groups in which every number is one of COCO's, and what counts images of a class or of all in any other group.
+_COCO_GROUPS = ("bbox", "segm")
+_SHARES_OF_IMAGES = ("top1", "top5", "mean_per_class")
 
 
 def utc_now() -> datetime:
     """The time now in UTC, to the second."""
     return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def check_shares(group: str, numbers: Numbers) -> None:
+    """Raise ValueError for a share that is not 0 to 1 or null, such as pycocotools' -1 for what is not there.
+
+    group: of the metrics. Shares are all numbers of bbox and segm, and accuracies wherever they stand; losses, counts
+    and times are not.
+    """
+    for key in numbers if group in _COCO_GROUPS else _SHARES_OF_IMAGES:
+        value = numbers.get(key)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{group} {key} is {value}: 0 to 1, or null where there is no ground truth")
 
 
 class Part(BaseModel):
@@ -63,9 +82,17 @@ class Network(Part):
     )
     licence: str | None = Field(default=None, description="licence of the checkpoint")
     norm: str | None = Field(default=None, description="norm layers of the backbone: BN, FrozenBN, SyncBN, GN")
-    freeze_at: NonNegativeInt | None = Field(
+    freeze_at: Count | None = Field(
         default=None, description="first stages frozen, counted as detectron2's FREEZE_AT; 0: none"
     )
+
+    @field_validator("overrides")
+    @classmethod
+    def _check_overrides(cls, overrides: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name, value in overrides.items():
+            if not _is_plain(value):
+                raise ValueError(f"{name} holds NaN, infinity or an integer beyond 64 bits")
+        return overrides
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -79,7 +106,7 @@ class Finding(Part):
     action: Literal["accept", "mend", "skip", "refuse"] = Field(description="what was done about it")
     code: str = Field(description="kind of the fault")
     message: str = Field(default="", description="the fault in words")
-    count: NonNegativeInt = Field(description="how often it was found")
+    count: Count = Field(description="how often it was found")
 
 
 class DataSplit(Part):
@@ -88,8 +115,8 @@ class DataSplit(Part):
     path: str | None = Field(default=None, description="annotation file or data-set name, as given")
     images_path: str | None = Field(default=None, description="folder of the images, as given")
     fingerprint: Sha256 | None = Field(default=None, description="SHA-256 of the content that was read")
-    images: NonNegativeInt | None = Field(default=None, description="images used")
-    annotations: NonNegativeInt | None = Field(default=None, description="annotations of these images")
+    images: Count | None = Field(default=None, description="images used")
+    annotations: Count | None = Field(default=None, description="annotations of these images")
     classes: list[str] | None = Field(default=None, description="class names in the order of the network's outputs")
     findings: list[Finding] = Field(default_factory=list, description="faults found, by kind")
     limited: bool = Field(default=False, description="true: only a part was used on purpose (--limit-train)")
@@ -105,19 +132,17 @@ class Data(Part):
 class Recipe(Part):
     """How it was trained. The effective batch is per process x processes x accumulation; a contradiction is refused."""
 
-    effective_batch: NonNegativeInt | None = Field(
-        default=None, description="images per optimiser step, over all processes"
-    )
-    per_process_batch: NonNegativeInt | None = Field(default=None, description="images per process and forward pass")
-    accumulation: NonNegativeInt | None = Field(default=None, description="forward passes per optimiser step")
-    world_size: NonNegativeInt | None = Field(default=None, description="processes that train together")
+    effective_batch: Count | None = Field(default=None, description="images per optimiser step, over all processes")
+    per_process_batch: Count | None = Field(default=None, description="images per process and forward pass")
+    accumulation: Count | None = Field(default=None, description="forward passes per optimiser step")
+    world_size: Count | None = Field(default=None, description="processes that train together")
     optimizer: str | None = Field(
         default=None, description="optimiser, with momentum and weight decay where it has them"
     )
     base_lr: float | None = Field(default=None, description="learning rate after the warm-up, before any decay")
     warm_up: str | None = Field(default=None, description="warm-up in words: kind, steps, first factor")
     schedule: str | None = Field(default=None, description="decay in words: kind, steps, factor")
-    iterations: NonNegativeInt | None = Field(default=None, description="optimiser steps of the whole run")
+    iterations: Count | None = Field(default=None, description="optimiser steps of the whole run")
     amp: Literal["bf16", "fp16"] | None = Field(default=None, description="autocast type; null: float32")
     ema: Fraction | None = Field(default=None, description="decay of the averaged weights; null: none kept")
     differs_from_recipe: list[str] = Field(
@@ -141,15 +166,15 @@ class Recipe(Part):
 class DetectorComplexity(Part):
     """What the whole detector costs, neck and heads included."""
 
-    parameters: NonNegativeInt = Field(
+    parameters: Count = Field(
         description="learnable numbers, frozen ones counted too; the scale and shift of frozen norms are none"
     )
-    macs: NonNegativeInt | None = Field(
+    macs: Count | None = Field(
         default=None,
         description="multiply-accumulates for the boxes of one picture, 1,000 proposals, no mask head; null: unknown",
     )
-    height: NonNegativeInt = Field(description="of that picture, pixels")
-    width: NonNegativeInt = Field(description="of that picture, pixels")
+    height: Count = Field(description="of that picture, pixels")
+    width: Count = Field(description="of that picture, pixels")
 
 
 class WeightsFile(Part):
@@ -162,16 +187,23 @@ class WeightsFile(Part):
     selection: Literal["last", "best"] = Field(
         default="last", description="of the last step, or of the best evaluation"
     )
-    iteration: NonNegativeInt | None = Field(default=None, description="optimiser steps that they have seen")
+    iteration: Count | None = Field(default=None, description="optimiser steps that they have seen")
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file")
 
 
 class PeriodicEvaluation(Part):
     """An evaluation during training."""
 
-    iteration: NonNegativeInt = Field(description="optimiser steps done")
+    iteration: Count = Field(description="optimiser steps done")
     holds: Literal["raw", "ema"] = Field(description="weights that were evaluated")
     metrics: dict[str, Numbers] = Field(description="as `metrics` of the record")
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: dict[str, Numbers]) -> dict[str, Numbers]:
+        for group, numbers in metrics.items():
+            check_shares(group, numbers)
+        return metrics
 
 
 class TimeShare(Part):
@@ -202,13 +234,17 @@ class PeakMemory(Part):
     accelerator: Bytes | None = Field(default=None, description="tensors on its accelerator, bytes; null: none used")
 
 
+# The code of an event: a final run learnt far less than its search's with the same hyper-parameters.
+TRAINED_WORSE = "trained_worse"
+
+
 class Event(Part):
     """Something that happened during the run and that a reader of its numbers should know."""
 
     time: AwareDatetime = Field(description="when it happened first")
     code: str = Field(description="kind of event, for example unreadable_image, checkpoint_fallback")
     message: str = Field(description="the event in words")
-    count: NonNegativeInt = Field(default=1, description="how often it happened")
+    count: Count = Field(default=1, description="how often it happened")
 
 
 class Failure(Part):
@@ -216,8 +252,8 @@ class Failure(Part):
 
     message: str = Field(description="what happened, in one line")
     type: str | None = Field(default=None, description="class of the exception; null: stopped from outside")
-    rank: NonNegativeInt = Field(default=0, description="number of the process that failed first")
-    step: NonNegativeInt | None = Field(default=None, description="optimiser step at which it happened, counted from 1")
+    rank: Count = Field(default=0, description="number of the process that failed first")
+    step: Count | None = Field(default=None, description="optimiser step at which it happened, counted from 1")
     loss_term: str | None = Field(default=None, description="loss term that was not finite")
     image_ids: list[int | str] | None = Field(default=None, description="images of the batch")
     module: str | None = Field(default=None, description="first module with an output that was not finite")
@@ -248,6 +284,17 @@ def differences(actual: Recipe, published: Recipe) -> list[str]:
         if stated and ours != theirs:
             lines.append(f"{field} {_shown(ours)} instead of {_shown(theirs)}")
     return lines
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a JSON value can be written as JSON again, and its numbers be computed with."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) < 2**64
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, NonNegativeFloat, ValidationError, field_validator
 
 from rexdet.errors import UserError
 from rexdet.files import write_json_atomically
@@ -18,6 +18,7 @@ from rexdet.runs.environment import Hardware
 from rexdet.runs.notes import count_event, read_notes, remove_notes
 from rexdet.runs.parts import (
     COCO_KEYS,
+    Count,
     Data,
     DetectorComplexity,
     Event,
@@ -30,6 +31,7 @@ from rexdet.runs.parts import (
     Recipe,
     TimeShare,
     WeightsFile,
+    check_shares,
     relative_file,
     utc_now,
 )
@@ -61,7 +63,7 @@ class RunRecord(Part):
     )
     engine: str | None = Field(default=None, description="library that trained: detectron2, mmdet; null: ours alone")
     config: str | None = Field(default=None, description="the resolved configuration in the engine's own language")
-    seed: NonNegativeInt | None = Field(default=None, description="seed of all random numbers")
+    seed: Count | None = Field(default=None, description="seed of all random numbers")
     network: Network | None = Field(default=None, description="network and checkpoint it started from")
     detector_complexity: DetectorComplexity | None = Field(
         default=None, description="what the whole detector costs; null: no detector, or an older record"
@@ -103,18 +105,22 @@ class RunRecord(Part):
     @field_validator("metrics")
     @classmethod
     def _check_metrics(cls, metrics: dict[str, Numbers]) -> dict[str, Numbers]:
-        for group in ("bbox", "segm"):
-            numbers = metrics.get(group)
-            if numbers is None:
-                continue
-            if set(numbers) != set(COCO_KEYS):
+        for group, numbers in metrics.items():
+            if group in ("bbox", "segm") and set(numbers) != set(COCO_KEYS):
                 raise ValueError(f"{group} must hold exactly the keys {' '.join(COCO_KEYS)}")
-            wrong = [key for key, value in numbers.items() if value is not None and not 0 <= value <= 1]
-            if wrong:
-                raise ValueError(
-                    f"{group} {wrong[0]} is {numbers[wrong[0]]}: 0 to 1, or null where there is no ground truth"
-                )
+            check_shares(group, numbers)
         return metrics
+
+    @field_validator("per_class")
+    @classmethod
+    def _check_per_class(cls, per_class: dict[str, dict[str, Numbers]]) -> dict[str, dict[str, Numbers]]:
+        for group, classes in per_class.items():
+            for name, numbers in classes.items():
+                try:
+                    check_shares(group, numbers)
+                except ValueError as error:
+                    raise ValueError(f"class {name!r}: {error}") from None
+        return per_class
 
     @field_validator("files")
     @classmethod

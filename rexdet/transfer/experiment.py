@@ -17,12 +17,13 @@ from typing import Any
 from rexdet.errors import UserError
 from rexdet.processes import barrier, is_main, share
 from rexdet.runs import RunRecord, check_folder, clear_folder, matrix, record_path
+from rexdet.runs.parts import TRAINED_WORSE
 from rexdet.runs.record import load_record
 from rexdet.transfer.crops import CroppedImages, open_store
 from rexdet.transfer.feed import TrainingImages
 from rexdet.transfer.framing import FramedImages, Framing, framing_of
 from rexdet.transfer.images import Listing
-from rexdet.transfer.job import TRAINED_WORSE, Job, run_job
+from rexdet.transfer.job import Job, run_job
 from rexdet.transfer.metrics import Metric
 from rexdet.transfer.opening import Dataset
 from rexdet.transfer.optimise import network_options

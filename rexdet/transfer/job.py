@@ -12,6 +12,7 @@ from torch import nn
 from rexdet.nets.complexity import count
 from rexdet.processes import barrier, is_main, world_size
 from rexdet.runs import Data, DataSplit, Network, Pixels, Run, RunRecord, TimeShare, WeightsFile, seed_everything
+from rexdet.runs.parts import TRAINED_WORSE
 from rexdet.transfer.evaluate import EvaluationImages, evaluate
 from rexdet.transfer.feed import TrainingImages, for_training
 from rexdet.transfer.finetune import STATE_NAME, train
@@ -23,8 +24,7 @@ from rexdet.transfer.watch import FOLDER as WATCH_FOLDER
 from rexdet.transfer.watch import Watch
 from rexdet.weights.pixels import Preprocessing
 
-# The code of a record's event: the run learnt far less than the search's with the same hyper-parameters.
-TRAINED_WORSE = "trained_worse"
+# Of the share of training images that are classified right.
 _FAR_BELOW = 0.15
 
 

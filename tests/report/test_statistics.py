@@ -71,10 +71,35 @@ def test_runs_needed_turns_the_smallest_difference_round() -> None:
     assert runs_needed(1e-3, 1.0, most=10_000) is None
 
 
-def test_runs_without_any_spread() -> None:
-    comparison = compare_paired({0: 1.0, 1: 1.0}, {0: 0.5, 1: 0.5})
-    assert (comparison.p_value, comparison.smallest, comparison.is_shown) == (0.0, 0.0, True)
-    assert runs_needed(0.5, 0.0) == 2
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        # Nothing is random in a linear probe: three seeds are one number three times.
+        ((0.9, 0.9, 0.9), (0.899, 0.899, 0.899)),
+        ((0.5, 0.5), (0.5, 0.5)),
+        # The differences are 0.1 in tenths; in binary they differ in the last digit.
+        ((0.3, 0.4, 0.8), (0.2, 0.3, 0.7)),
+        ((1e6 + 0.1, 2e6 + 0.1), (1e6, 2e6)),
+    ],
+)
+def test_differences_that_do_not_vary_show_nothing(ours: tuple[float, ...], theirs: tuple[float, ...]) -> None:
+    comparison = compare_paired(dict(enumerate(ours)), dict(enumerate(theirs)))
+    assert comparison.summary.mean == pytest.approx(ours[0] - theirs[0])
+    assert (comparison.p_value, comparison.smallest, comparison.is_shown) == (None, None, False)
+    assert (comparison.summary.deviation, comparison.summary.low, comparison.summary.high) == (0.0, None, None)
+    assert "±" not in describe(comparison.summary)
+
+
+def test_no_number_of_runs_is_needed_where_nothing_varies() -> None:
+    assert runs_needed(0.5, 0.0) is None
+    assert smallest_difference(0.0, 3) is None
+
+
+def test_a_small_spread_is_a_spread() -> None:
+    comparison = compare_paired({0: 0.9, 1: 0.90001}, {0: 0.8, 1: 0.8})
+    assert comparison.is_shown
+    assert comparison.p_value is not None
+    assert 0.0 < comparison.p_value < 0.01
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])

@@ -104,6 +104,17 @@ def test_the_coco_keys_are_those_of_the_evaluator() -> None:
         ("status", "finished"),
         ("kind", "segmentation"),
         ("seed", -1),
+        ("seed", 2**64),
+        ("per_class", {"bbox": {"cat": {"AP": -1.0}}}),
+        ("per_class", {"segm": {"cat": {"AP50": 37.2}}}),
+        ("per_class", {"test": {"cat": {"top1": -1.0}}}),
+        ("evaluations", [{"iteration": 1, "holds": "raw", "metrics": {"bbox": {"AP": -1.0}}}]),
+        ("evaluations", [{"iteration": 1, "holds": "raw", "metrics": {"val": {"top1": 71.0}}}]),
+        ("metrics", {"test": {"top1": -1.0}}),
+        ("metrics", {"test_few_shot": {"mean_per_class": 71.0}}),
+        ("network", {"name": "a", "overrides": {"depth": float("nan")}}),
+        ("network", {"name": "a", "overrides": {"stages": [{"width": float("inf")}]}}),
+        ("network", {"name": "a", "overrides": {"depth": 10**400}}),
         ("wall_time_s", float("nan")),
         ("files", {"weights": "/home/somebody/model.pth"}),
         ("files", {"weights": "../model.pth"}),
@@ -118,6 +129,17 @@ def test_what_the_schema_does_not_know_is_refused(field: str, value: Any) -> Non
     record = RunRecord(kind="detection", name="a")
     with pytest.raises(ValidationError):
         setattr(record, field, value)
+
+
+def test_the_largest_seed_and_shares_at_their_ends_are_accepted() -> None:
+    record = RunRecord(
+        kind="detection",
+        name="a",
+        seed=2**64 - 1,
+        per_class={"bbox": {"cat": {"AP": 0.0, "AP50": 1.0, "AP75": None}}},
+        network=Network(name="a", overrides={"depth": 2**53, "shape": [1, {"x": -0.5}], "none": None, "on": True}),
+    )
+    assert RunRecord.model_validate(record.as_json()) == record
 
 
 def test_numbers_of_other_groups_are_free() -> None:

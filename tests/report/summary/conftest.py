@@ -14,6 +14,7 @@ from rexdet.report.networks_table import Known, networks_table
 from rexdet.report.reading import Found
 from rexdet.report.tables import Table
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Network, Recipe, RunRecord, WeightsFile, write_record
+from rexdet.runs.environment import Hardware
 
 SHA = "a" * 64
 OTHER_SHA = "b" * 64
@@ -52,15 +53,15 @@ def started(second: int = 0) -> datetime:
 
 @pytest.fixture(scope="session")
 def detection() -> Callable[..., RunRecord]:
-    """A detection run over COCO: detection(ap=0.4, seed=1, sha=..., freeze_at=..., ...)."""
+    """A detection run over COCO: detection(ap=0.4, seed=1, sha=..., freeze_at=..., norm=..., ...)."""
 
-    def make(ap: float | None = 0.4, seed: int = 0, sha: str | None = SHA, **changes: Any) -> RunRecord:
+    def make(ap: float | None = 0.4, seed: int | None = 0, sha: str | None = SHA, **changes: Any) -> RunRecord:
         name = changes.pop("network", "resnet50")
         network = Network(
             name=name,
             sha256=sha,
             source=changes.pop("source", f"{name}@d2_msra_in1k") if sha else None,
-            norm="FrozenBN" if sha else "BN",
+            norm=changes.pop("norm", "FrozenBN" if sha else "BN"),
             freeze_at=changes.pop("freeze_at", 2 if sha else 0),
         )
         split = {"annotations": 7, "classes": ["cat", "dog"], "fingerprint": "c" * 64}
@@ -70,8 +71,8 @@ def detection() -> Callable[..., RunRecord]:
             "kind": "detection",
             "name": f"{name}-{'sha' if sha else 'random'}-{seed}",
             "status": "done",
-            "created": started(seed),
-            "updated": started(seed),
+            "created": started(seed or 0),
+            "updated": started(seed or 0),
             "command": ["tools/train_det.py", "--config", "faster_rcnn", "--seed", str(seed)],
             "engine": "detectron2",
             "config": CONFIG_1X,
@@ -95,21 +96,22 @@ def detection() -> Callable[..., RunRecord]:
 
 @pytest.fixture(scope="session")
 def transfer() -> Callable[..., RunRecord]:
-    """A transfer run: transfer(top1=0.9, seed=1, sha=..., dataset=..., group="test", ...)."""
+    """A transfer run: transfer(top1=0.9, seed=1, sha=..., dataset=..., protocol=..., group="test", ...)."""
 
-    def make(top1: float = 0.9, seed: int = 0, sha: str | None = SHA, **changes: Any) -> RunRecord:
+    def make(top1: float = 0.9, seed: int | None = 0, sha: str | None = SHA, **changes: Any) -> RunRecord:
         name = changes.pop("network", "resnet50")
         dataset = changes.pop("dataset", "dtd")
         group = changes.pop("group", "test")
+        protocol = changes.pop("protocol", "fine_tune")
         split = {"images": 100, "fingerprint": "d" * 64, "path": dataset}
         values: dict[str, Any] = {
             "kind": "transfer",
             "name": f"{dataset}-{name}-{'sha' if sha else 'random'}-{seed}",
             "status": "done",
-            "created": started(seed),
-            "updated": started(seed),
+            "created": started(seed or 0),
+            "updated": started(seed or 0),
             "command": ["transfer/run.py", "--dataset", dataset],
-            "config": f"# protocol fine_tune\nnetwork: {name}\ncheckpoint: {sha}\ndataset: {dataset}\nseed: {seed}\n",
+            "config": f"# protocol {protocol}\nnetwork: {name}\ncheckpoint: {sha}\ndataset: {dataset}\nseed: {seed}\n",
             "seed": seed,
             "network": Network(name=name, sha256=sha, source=f"{name}@d2_msra_in1k" if sha else None),
             "data": Data(train=DataSplit(**split), val=DataSplit(**split)),
@@ -118,6 +120,24 @@ def transfer() -> Callable[..., RunRecord]:
             "evaluations": [
                 {"iteration": step, "holds": "raw", "metrics": {"train": {"loss": 1.0 / step}}} for step in (1, 2, 3)
             ],
+        }
+        return RunRecord.model_validate({**values, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def latency_run() -> Callable[..., RunRecord]:
+    """A benchmark: latency_run("resnet50", {"eager float32 batch 1": 20.0}, device="a CPU", ...)."""
+
+    def make(network: str, milliseconds: dict[str, float], device: str = "a CPU", **changes: Any) -> RunRecord:
+        values: dict[str, Any] = {
+            "kind": "benchmark",
+            "name": f"bench-{network}-{device}",
+            "status": "done",
+            "network": Network(name=network, overrides=changes.pop("overrides", {})),
+            "metrics": {f"latency {words}": {"ms": value} for words, value in milliseconds.items()},
+            "hardware": Hardware(platform="linux", processor=device),
         }
         return RunRecord.model_validate({**values, **changes})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -207,15 +208,30 @@ def test_filtering_takes_words_in_any_order() -> None:
 
 
 def test_pictures_are_filtered_by_row_class_and_kind() -> None:
-    picture = '{row: "a", classes: ["cat"], kinds: ["missed"]}'
+    # Its cat is found, its dog is missed.
+    picture = '{row: "a", marks: [["cat", "right"], ["dog", "missed"]]}'
     for chosen, shown in (
         ('{row: "", name: "", kind: ""}', True),
-        ('{row: "a", name: "cat", kind: "missed"}', True),
+        ('{row: "a", name: "dog", kind: "missed"}', True),
+        ('{row: "a", name: "cat", kind: ""}', True),
+        ('{row: "a", name: "", kind: "missed"}', True),
         ('{row: "b", name: "", kind: ""}', False),
-        ('{row: "", name: "dog", kind: ""}', False),
+        ('{row: "", name: "yeti", kind: ""}', False),
         ('{row: "", name: "", kind: "false"}', False),
+        ('{row: "", name: "cat", kind: "missed"}', False),
+        ('{row: "", name: "dog", kind: "right"}', False),
     ):
-        assert script(f"isShown({picture}, {chosen})") is shown
+        assert script(f"isShown({picture}, {chosen})") is shown, chosen
+
+
+def test_a_picture_on_the_page_tells_class_and_kind_together(summary, text) -> None:
+    marks = [json.loads(html.unescape(found)) for found in re.findall(r'data-marks="([^"]*)"', text)]
+    shown, _ = examples(saved_runs(summary.groups)[0], 4 * 2**20)
+    assert marks == [[list(mark) for mark in example.marks] for example in shown]
+    for example in shown:
+        # "false: cat 0.83", "missed: dog".
+        told = [re.fullmatch(r"(\w+): (\w+)( [\d.]+)?", part) for part in example.told.split("; ")]
+        assert set(example.marks) == {(part[2], part[1]) for part in told if part}
 
 
 @pytest.fixture(scope="session")
@@ -277,10 +293,10 @@ def test_in_a_browser(browser, text, tmp_path) -> None:
         )
     shown = ask(
         "return Array.from(document.querySelectorAll('#examples figure')).filter((f) => !f.hidden)"
-        ".map((f) => [f.dataset.classes, f.dataset.kinds])"
+        ".map((f) => f.dataset.marks)"
     )
     assert shown
-    assert all("cat" in json.loads(classes) and "right" in json.loads(kinds) for classes, kinds in shown)
+    assert all(["cat", "right"] in json.loads(marks) for marks in shown)
 
     # A row that is clicked is marked wherever it stands.
     ask("document.querySelector('#transfer tbody tr').click()")

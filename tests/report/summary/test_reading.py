@@ -112,6 +112,22 @@ def test_a_published_copy_tells_nothing_of_the_disk(detection, transfer) -> None
     assert transfer_dataset(for_others(flowers)) == transfer_dataset(flowers) == "flowers17"
 
 
+def test_a_published_command_tells_no_folder_wherever_it_stands(detection) -> None:
+    words = [
+        "--data-root=/home/me/coco",
+        "root=/home/me/x",
+        "a.b='/home/me/y'",
+        "--pair",
+        "k:/home/me/z",
+        "file:///home/me/w",
+    ]
+    kept = ["rexnet_1.0@nav_in1k", "https://a.b/c", "runs/a", "10/s", "--seed=1"]
+    copy = for_others(detection(command=[*words, *kept]))
+    assert "/me" not in copy.model_dump_json()
+    assert copy.command == ["--data-root=coco", "root=x", "a.b='y'", "--pair", "k:z", "w", *kept]
+    assert for_others(copy) == copy
+
+
 def test_a_folder_is_read_to_its_depth(detection, transfer, written) -> None:
     runs = written(detection(), transfer())
     # Kept records have names of their own in a folder called records; other JSON files are none of ours.

@@ -10,7 +10,8 @@ from rexdet.report.groups import group
 from rexdet.report.networks_table import Known, networks_table
 from rexdet.report.other_tables import runs_table
 from rexdet.report.reading import Found
-from rexdet.runs import COCO_KEYS, Data, DataSplit, Recipe, WeightsFile
+from rexdet.runs import COCO_KEYS, Data, DataSplit, Event, Recipe, WeightsFile
+from rexdet.runs.parts import utc_now
 from rexdet.transfer.optimise import recipe
 from rexdet.transfer.protocols import read_protocol
 from rexdet.transfer.sweep import config_text, run_config
@@ -87,6 +88,10 @@ def test_an_empty_number_is_no_number_and_in_no_mean(detection) -> None:
         ({"partial": ["a.jpg cannot be read"]}, "only a part (a.jpg cannot be read)"),
         ({"evaluated_weights": WeightsFile(holds="raw", selection="best")}, "selection is by validation"),
         ({"network": None}, "names no network"),
+        (
+            {"events": [Event(time=utc_now(), code="trained_worse", message="ended at 0.0%, the search's at 90.0%")]},
+            "learnt far less than its search's run",
+        ),
     ],
 )
 def test_what_is_no_result_stays_out_with_its_reason(detection, changes, reason) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 import shutil
 import subprocess
 
 import pytest
 from rich.console import Console
+from tabulate import tabulate
 
 from rexdet.errors import UserError
 from rexdet.report.kept import check, differences, update
 from rexdet.report.statistics import Summary
 from rexdet.report.tables import MISSING, Cell, Column, TableBuilder, words
-from rexdet.report.writers import comma_separated, latex, markdown, print_tables, sorted_rows
+from rexdet.report.writers import comma_separated, latex, markdown, markdown_table, print_tables, sorted_rows
 
 
 @pytest.fixture
@@ -47,6 +49,27 @@ def test_markdown_has_a_dash_for_what_is_missing_and_italics_for_what_is_publish
     assert "| b\\|x" in text
     assert text.splitlines()[5].split("|")[-2].strip() == "–"
     assert "*37.9*" in text
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_markdown_is_laid_out_as_the_repositorys_other_tables_are(rows) -> None:
+    chance = random.Random(rows)
+    columns = [
+        Column("name", "name"),
+        Column("a", "a title that is long", "%"),
+        Column("b", "b"),
+        Column("c", "c", "no."),
+    ]
+    builder = TableBuilder("some", "Some", columns)
+    for _ in range(rows):
+        cells = {column.key: words("x" * chance.randint(0, 30) + "|") for column in columns if chance.random() < 0.9}
+        builder.add("x", {**cells, "b": words("é ± b"), "c": Cell("1", 1.0)})
+    table = builder.build()
+    head = [column.title for column in table.columns]
+    lines = [[cell.text.replace("|", "\\|") or "–" for cell in row.cells] for row in table.rows]
+    alignment = ["right" if column.is_number else "left" for column in table.columns]
+    expected = tabulate(lines, head, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    assert markdown_table(table) == expected
 
 
 def test_a_terminal_shows_every_number_whole(table) -> None:
