@@ -89,7 +89,7 @@ def _as_mapping(config: str) -> dict[str, Any] | None:
         return None
 
 
-class _Loader(LOADER):  # type: ignore[misc]
+class _Loader(LOADER):
     """YAML in which a date is a text like any other: it is compared, not reckoned with, and may be none."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
