@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, draw, print."""
-    from rexdet.report.compared_runs import open_runs
-    from rexdet.report.comparison import compare
-    from rexdet.report.comparison_pictures import MOST_PICTURES, write_sheets
-    from rexdet.report.comparison_text import comparison_text
-    from rexdet.report.seed_runs import compare_seeds, holds_several
+    from rexdet.report.comparison.compared_runs import open_runs
+    from rexdet.report.comparison.paired import compare
+    from rexdet.report.comparison.pictures import MOST_PICTURES, write_sheets
+    from rexdet.report.comparison.seed_runs import compare_seeds, holds_several
+    from rexdet.report.comparison.text import comparison_text
     from rexdet.runs.begin import make_folder
 
     if not 0 <= arguments.pictures <= MOST_PICTURES:

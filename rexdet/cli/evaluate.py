@@ -52,10 +52,10 @@ def _look_closer(
     from dataclasses import asdict
 
     from rexdet.coco.matched import match_once
-    from rexdet.report import detection_text
-    from rexdet.report.bootstrap import NUMBERS, RESAMPLES, bootstrap
-    from rexdet.report.calibration import calibration, choose_thresholds
-    from rexdet.report.detection_errors import break_down
+    from rexdet.report.statistics.bootstrap import NUMBERS, RESAMPLES, bootstrap
+    from rexdet.report.statistics.calibration import calibration, choose_thresholds
+    from rexdet.report.statistics.detection_errors import break_down
+    from rexdet.report.tables import detection_text
 
     matched = match_once(truth, detections, arguments.type, arguments.detections)
     found: dict[str, tuple[str, Any]] = {}

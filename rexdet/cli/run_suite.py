@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the matrix and the hours, run what is not done, print the table; status 1 where a cell failed."""
     from rexdet.files import write_text_atomically
-    from rexdet.report.suite import suite_table, transfer_cells
-    from rexdet.report.transfer import as_json
+    from rexdet.report.tables.suite import suite_table, transfer_cells
+    from rexdet.report.tables.transfer import as_json
     from rexdet.studies import suite
     from rexdet.transfer.datasets import DATASETS, dataset_facts
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rexdet.errors import UserError
 
 if TYPE_CHECKING:
-    from rexdet.report.summary import Summary
-    from rexdet.report.tables import Table
+    from rexdet.report.tables.summary import Summary
+    from rexdet.report.tables.table import Table
 
 _NOT_PRINTED = ("runs", "pairs", "overall", "intervals", "errors", "thresholds")
 # Those that rest on saved detections: why a run has none is asked for where they are named.
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, write what was asked for, print."""
     if arguments.check is not None or arguments.update is not None:
         return _keep(arguments)
-    from rexdet.report.reading import read, shown
-    from rexdet.report.summary import summarise_runs
+    from rexdet.report.records.reading import read, shown
+    from rexdet.report.tables.summary import summarise_runs
 
     _check(arguments)
     summary = summarise_runs(
@@ -103,8 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise UserError for what cannot be followed, before anything is read."""
-    from rexdet.report.summary import TABLES
-    from rexdet.report.targets import check_file, check_folder
+    from rexdet.report.tables.summary import TABLES
+    from rexdet.report.tables.targets import check_file, check_folder
 
     if not arguments.runs:
         raise UserError("no runs are named", fix="name folders of runs, records or ledgers")
@@ -137,9 +137,9 @@ def _files(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 
 def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
-    from rexdet.report.kept import chosen_columns
-    from rexdet.report.summary import TABLES
-    from rexdet.report.writers import sorted_rows
+    from rexdet.report.tables.kept import chosen_columns
+    from rexdet.report.tables.summary import TABLES
+    from rexdet.report.tables.writers import sorted_rows
 
     # Those that grow with the runs and with the square of the rows are for files and the page, unless they are named.
     files = (arguments.output, arguments.html, arguments.latex, arguments.markdown)
@@ -193,8 +193,8 @@ def _for_csv(summary: Summary, tables: list[Table], arguments: argparse.Namespac
 
 def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace) -> list[Path]:
     from rexdet.files import write_text_atomically
-    from rexdet.report.reading import publish, write_ledger
-    from rexdet.report.writers import comma_separated, latex, markdown
+    from rexdet.report.records.reading import publish, write_ledger
+    from rexdet.report.tables.writers import comma_separated, latex, markdown
 
     texts: dict[Path, str] = {}
     pages: list[Path] = []
@@ -212,7 +212,7 @@ def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
     if arguments.html is not None:
         pages.append(Path(arguments.html))
     if pages:
-        from rexdet.report.page import page
+        from rexdet.report.page.document import page
 
         made = page(summary, tables, picture_bytes=round(arguments.pictures * 2**20))
         texts |= dict.fromkeys(pages, made)
@@ -232,7 +232,7 @@ def _print(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
     from rich.console import Console
     from rich.text import Text
 
-    from rexdet.report.writers import print_tables
+    from rexdet.report.tables.writers import print_tables
 
     console = Console(soft_wrap=False)
     if not console.is_terminal:
@@ -245,9 +245,9 @@ def _print(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
 
 
 def _keep(arguments: argparse.Namespace) -> int:
-    from rexdet.report.kept import check, update
-    from rexdet.report.reading import shown
-    from rexdet.report.targets import check_file
+    from rexdet.report.records.reading import shown
+    from rexdet.report.tables.kept import check, update
+    from rexdet.report.tables.targets import check_file
 
     path = Path(arguments.check if arguments.update is None else arguments.update)
     name = shown(path)

@@ -211,7 +211,7 @@ def _finish(dataset: Dataset, start: Start, protocol: AnyProtocol, settings: Set
 
 def _print(done: list[tuple[Dataset, Finished]], start: Start, arguments: argparse.Namespace) -> None:
     from rexdet.files import write_json_atomically, write_text_atomically
-    from rexdet.report import transfer as report
+    from rexdet.report.tables import transfer as report
 
     cells = [cell for dataset, finished in done for cell in _cells(dataset, finished, start)]
     if len(done) > 1:
@@ -228,7 +228,7 @@ def _print(done: list[tuple[Dataset, Finished]], start: Start, arguments: argpar
 
 
 def _cells(dataset: Dataset, finished: Finished, start: Start) -> list[Any]:
-    from rexdet.report.transfer import Cell, in_both_metrics
+    from rexdet.report.tables.transfer import Cell, in_both_metrics
 
     other: Metric = "top1" if finished.metric == "mean_per_class" else "mean_per_class"
     weights = f"{start.checkpoint.source} {start.checkpoint.origin_sha256[:12]}" if start.checkpoint else ""

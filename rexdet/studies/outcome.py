@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from rexdet.errors import UserError
 from rexdet.files import write_json_atomically, write_text_atomically
-from rexdet.report.statistics import Comparison, Summary, compare_paired, describe, runs_needed, summarise
+from rexdet.report.statistics.intervals import Comparison, Summary, compare_paired, describe, runs_needed, summarise
 from rexdet.runs import RunRecord, read_record, write_record
 from rexdet.studies import lwdna, nm_relu
 

@@ -6,9 +6,9 @@ import pytest
 
 from rexdet.bench.record import write_latencies
 from rexdet.errors import UserError
-from rexdet.report.costs import latencies, single_image
-from rexdet.report.other_tables import latency_table
-from rexdet.report.reading import read
+from rexdet.report.records.reading import read
+from rexdet.report.tables.costs import latencies, single_image
+from rexdet.report.tables.runs import latency_table
 
 ROWS = [
     {"what": "eager, float32, batch 16", "timm ms": 431.0, "ours ms": 300.0, "timm / ours": 1.4},

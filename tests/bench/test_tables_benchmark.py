@@ -8,8 +8,8 @@ import pytest
 
 from rexdet.bench.tables import WAYS, make_records
 from rexdet.cli import execute
-from rexdet.report.groups import group
-from rexdet.report.reading import Found, merge, parse
+from rexdet.report.records.groups import group
+from rexdet.report.records.reading import Found, merge, parse
 
 
 def test_every_way_is_timed_as_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

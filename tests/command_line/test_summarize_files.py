@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rexdet.cli import execute
-from rexdet.report import reading
+from rexdet.report.records import reading
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Network, RunRecord, write_record
 
 Summarize = Callable[..., tuple[int, str, str]]

@@ -21,7 +21,7 @@ from rexdet.mmdet.record import recipe_part
 from rexdet.mmdet.rules import heads_with_classes
 from rexdet.mmdet.words import schedule_words, warm_up_words
 from rexdet.published import protocol
-from rexdet.report.facts import detection_protocol, protocol_differences
+from rexdet.report.records.facts import detection_protocol, protocol_differences
 from rexdet.runs import Data, DataSplit, RunRecord
 
 

@@ -195,7 +195,7 @@ def test_a_wrong_plan_is_one_line(tmp_path: Path, capsys, change: dict, told: st
 
 
 def test_runs_of_one_task_and_checkpoint_are_one_row() -> None:
-    from rexdet.report.suite import suite_table
+    from rexdet.report.tables.suite import suite_table
 
     def record(top1: float) -> RunRecord:
         found = RunRecord(kind="transfer", name="x", metrics={"test": {"top1": top1, "mean_per_class": 0.0}})
@@ -216,7 +216,7 @@ def test_runs_of_one_task_and_checkpoint_are_one_row() -> None:
 
 
 def test_other_folders_and_other_words_are_other_rows(tmp_path: Path) -> None:
-    from rexdet.report.suite import suite_table
+    from rexdet.report.tables.suite import suite_table
 
     entries = [
         {"dataset": "folder", "data_root": "a/birds", "protocol": "knn"},

@@ -1,4 +1,4 @@
-"""How often the intervals of rexdet.report.bootstrap hold the AP of all images: a simulation.
+"""How often the intervals of rexdet.report.statistics.bootstrap hold the AP of all images: a simulation.
 
     python docs/studies/intervals/coverage.py --images 200 --trials 300
 
@@ -18,7 +18,7 @@ from rexdet.coco.ground_truth import GroundTruth
 from rexdet.coco.matched import Matched, match_once
 from rexdet.coco.resample import Resampler, draw_images, mean_over_classes
 from rexdet.coco.schema import Category
-from rexdet.report.bootstrap import interval_of
+from rexdet.report.statistics.bootstrap import interval_of
 
 POPULATION, CLASSES = 20_000, 5
 

@@ -1,0 +1,1 @@
+"""The page: every table with charts and pictures, in one file."""

@@ -1,0 +1,185 @@
+"""The page: every table, chart and example picture of a summary in one file that opens from the disk."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from importlib import resources
+
+from rexdet import __version__
+from rexdet.report.page import charts
+from rexdet.report.page.calibration_chart import calibration_charts
+from rexdet.report.page.drawing import Chart
+from rexdet.report.page.pictures import KINDS, SCORE, Example, examples
+from rexdet.report.tables.summary import Summary
+from rexdet.report.tables.table import DASH, Cell, Column, Row, Table
+
+_LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
+_FEWEST_TO_FILTER = 5
+# More than a browser sorts at once, or anybody reads.
+MOST_ROWS = 2000
+# Nothing is fetched: the page is whole, and a browser is told so.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 2**20) -> str:
+    """The page as HTML. picture_bytes: most that the example pictures take; 0: none.
+
+    Raises UserError where matplotlib is not installed.
+    """
+    saved, notes = summary.saved
+    shown, more = examples(saved, picture_bytes) if picture_bytes else ([], [])
+    sections = {table.id: _table_section(table) for table in tables}
+    drawn = {
+        "cost": ("AP and accuracy against cost", charts.cost_charts(summary)),
+        "accuracy": ("Accuracy on each data set", charts.transfer_charts(summary)),
+        "learning": ("Learning curves", charts.learning_charts(summary)),
+        "classes": ("AP of every class", charts.class_charts(summary)),
+        "recall": ("Precision and recall", charts.recall_charts(saved)),
+        "calibration": ("What a score means", calibration_charts(saved)),
+    }
+    graphs = {key: _charts_section(key, title, found) for key, (title, found) in drawn.items() if found}
+    if shown:
+        graphs["examples"] = _pictures_section(shown)
+    # The answer first, then its costs, then what it rests on.
+    first = [key for key in ("answers", "networks") if key in sections]
+    rest = [key for key in sections if key not in first]
+    order = [
+        *first,
+        *(key for key in ("cost",) if key in graphs),
+        *rest[:-1],
+        *(key for key in graphs if key != "cost"),
+    ]
+    order += rest[-1:]
+    parts = {**sections, **graphs}
+    titles = {table.id: table.title for table in tables} | {key: title for key, (title, _) in drawn.items()}
+    titles["examples"] = "Example pictures"
+    return _document(
+        [parts[key] for key in order],
+        "".join(f'<a href="#{key}">{html.escape(titles[key])}</a>' for key in order),
+        [*summary.notes, *notes, *more],
+    )
+
+
+def _document(sections: Iterable[str], navigation: str, notes: Sequence[str]) -> str:
+    style, script = _part("page.css"), _part("page.js")
+    told = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<link rel="icon" href="data:,">
+<title>Runs</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>Runs</h1>
+<p class="soft">Ours in upright letters, <i>published</i> in italics, missing a dash. A number's source shows when it is
+pointed at. A row that is clicked is marked in every table and chart.</p>
+<nav>{navigation}</nav>
+<div class="bar"><button type="button" id="theme" hidden>light / dark</button></div>
+</header>
+<main>
+{"".join(sections)}
+</main>
+<footer class="notes">
+{told}
+<p>Made by tools/summarize.py of rexdet {html.escape(__version__)}.</p>
+</footer>
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+def _table_section(table: Table) -> str:
+    head = "".join(_head(column) for column in table.columns)
+    rows = "\n".join(_row(row, table.columns) for row in table.rows[:MOST_ROWS])
+    left_out = len(table.rows) - MOST_ROWS
+    told = (
+        [*table.notes, f"{left_out:,} further rows are left out here; --csv has them."] if left_out > 0 else table.notes
+    )
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in told)
+    hidden = " hidden" if len(table.rows) < _FEWEST_TO_FILTER else ""
+    return f"""<section class="table" id="{table.id}">
+<h2>{html.escape(table.title)}</h2>
+<div class="bar"{hidden}><label>Filter <input type="search" placeholder="words"></label>
+<span class="soft count"></span></div>
+<div class="scroll"><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table></div>
+<div class="notes">{notes}</div>
+</section>
+"""
+
+
+def _head(column: Column) -> str:
+    number = ' class="number"' if column.is_number else ""
+    told = f' title="{html.escape(column.help)}"' if column.help else ""
+    return f'<th scope="col"{number}{told}><button type="button">{html.escape(column.title)}</button></th>'
+
+
+def _row(row: Row, columns: Sequence[Column]) -> str:
+    cells = "".join(_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True))
+    return f'<tr data-row="{html.escape(row.of or row.key)}">{cells}</tr>'
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    classes = ["number"] if column.is_number else ["long"] if column.key in _LONG else ["key"]
+    classes += ["command"] if column.key == "command" else []
+    classes += [cell.status] if cell.status in ("published", "missing") else []
+    value = cell.text if not column.is_number else "" if cell.number is None or not cell.text else repr(cell.number)
+    source = f' title="{html.escape(cell.source)}"' if cell.source else ""
+    text = html.escape(cell.text) if cell.text else DASH
+    return f'<td class="{" ".join(classes)}" data-value="{html.escape(value)}"{source}>{text}</td>'
+
+
+def _charts_section(key: str, title: str, found: Sequence[Chart]) -> str:
+    figures = "\n".join(
+        f"<figure><h3>{html.escape(chart.title)}</h3>\n{chart.svg}\n"
+        f"<figcaption>{html.escape(chart.caption)}</figcaption></figure>"
+        for chart in found
+    )
+    return f'<section id="{key}"><h2>{html.escape(title)}</h2>\n<div class="charts">{figures}</div></section>\n'
+
+
+def _pictures_section(shown: Sequence[Example]) -> str:
+    rows = dict.fromkeys(example.row for example in shown)
+    names = sorted({name for example in shown for name in example.classes})
+    figures = "\n".join(
+        f'<figure data-of="{html.escape(example.row)}" data-marks="{html.escape(json.dumps(example.marks))}">'
+        f'<img src="{example.data}" width="{example.size[0]}" height="{example.size[1]}" decoding="async" '
+        f'alt="{html.escape(f"{example.title}: {example.told}")}">'
+        f"<figcaption>{html.escape(example.row)}, {html.escape(example.title)}: {html.escape(example.told)}"
+        "</figcaption></figure>"
+        for example in shown
+    )
+    return f"""<section class="examples" id="examples">
+<h2>Example pictures</h2>
+<p class="soft"><span class="key-right">right</span>, <span class="key-false">false</span> (a detection of at least
+{SCORE:g} that matches no object of its class at IoU 0.5), <span class="key-missed">missed</span> (an object
+without one).</p>
+<div class="bar">
+<label>Row {_select(rows)}</label> <label>Class {_select(names)}</label> <label>With {_select(KINDS)}</label>
+<span class="soft count"></span></div>
+<div class="pictures">{figures}</div>
+</section>
+"""
+
+
+def _select(values: Iterable[str]) -> str:
+    options = "".join(f"<option>{html.escape(value)}</option>" for value in values)
+    return f'<select><option value="">any</option>{options}</select>'
+
+
+def _part(name: str) -> str:
+    return resources.files("rexdet.report.page").joinpath(name).read_text(encoding="utf-8")

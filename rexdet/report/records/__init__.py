@@ -1,0 +1,1 @@
+"""What the records of runs say: found, merged, sorted into rows and settings."""

@@ -1,0 +1,1 @@
+"""What a few runs, and a few images, can tell."""
