@@ -7,17 +7,17 @@ import json
 from pathlib import Path
 
 HELP = (
-    "time backbone, detector (mmdet: MMDetection's) or evaluation beside others; engines: train in both, compare AP; "
-    "tables: of many records"
+    "time backbone, detector (mmdet: MMDetection's) or evaluation beside others; latency: of any networks; engines: "
+    "train in both, compare AP; tables: of many records"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `tools/benchmark.py`."""
     parser.add_argument(
-        "what", choices=("backbone", "detector", "mmdet", "engines", "evaluation", "transfer", "tables")
+        "what", choices=("backbone", "latency", "detector", "mmdet", "engines", "evaluation", "transfer", "tables")
     )
-    parser.add_argument("--network", default="rexnet_1.0", metavar="NAME")
+    parser.add_argument("--network", default="rexnet_1.0", metavar="NAME", help="latency: several, NAME,NAME,...")
     parser.add_argument(
         "--rounds",
         type=int,
@@ -27,14 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--records", type=int, default=10_000, metavar="N", help="tables: how many (default 10,000)")
     parser.add_argument(
-        "--quick", action="store_true", help="backbone: float32 and no torch.compile; detector, transfer: small sizes"
+        "--quick",
+        action="store_true",
+        help="backbone, latency: float32 and no torch.compile; detector, transfer: small sizes",
     )
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="engines: training steps (default 600)")
     parser.add_argument(
         "--output", default="output/engines", metavar="D", help="engines: folder of the runs (default output/engines)"
     )
     parser.add_argument(
-        "--record", metavar="D", help="backbone: also leave a record of the latencies there, for tools/summarize.py"
+        "--record",
+        metavar="D",
+        help="backbone, latency: leave a record of the latencies there for tools/summarize.py (latency: in D/NAME)",
     )
     parser.add_argument("--json", action="store_true")
 
@@ -47,10 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.rounds < 0:
         raise UserError(f"--rounds is {arguments.rounds}", fix="give a number of at least 1")
-    if arguments.record and arguments.what != "backbone":
-        raise UserError("--record is of the backbone's latencies", fix="leave it out, or benchmark the backbone")
-    rows = _measure(arguments)
-    if arguments.record:
+    if arguments.record and arguments.what not in ("backbone", "latency"):
+        raise UserError("--record is of latencies", fix="leave it out, or benchmark backbone or latency")
+    rows = _latencies(arguments) if arguments.what == "latency" else _measure(arguments)
+    if arguments.record and arguments.what == "backbone":
         from rexdet.bench.record import write_latencies
 
         command = ["tools/benchmark.py", *arguments.command]
@@ -60,6 +64,23 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(tabulate(rows, headers="keys", tablefmt="github"))
     return 0
+
+
+def _latencies(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    from rexdet.bench import latency
+    from rexdet.bench.record import write_latencies
+    from rexdet.runs import check_folder
+    from rexdet.runs.matrix import folder_name
+
+    names = [name.strip() for name in arguments.network.split(",") if name.strip()]
+    folders = {name: Path(arguments.record) / folder_name(name) for name in names} if arguments.record else {}
+    for folder in folders.values():
+        # Before minutes are measured for nothing.
+        check_folder(folder)
+    found = latency.run(names, rounds=arguments.rounds or 15, quick=arguments.quick)
+    for name, folder in folders.items():
+        write_latencies(folder, name, found[name], ["tools/benchmark.py", *arguments.command])
+    return [{"network": name, **row} for name, rows in found.items() for row in rows]
 
 
 def _measure(arguments: argparse.Namespace) -> list[dict[str, object]]:

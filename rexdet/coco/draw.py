@@ -184,7 +184,8 @@ def class_sheets(dataset: CocoDataset, folder: str | os.PathLike[str], per_class
 def write_png(path: str | os.PathLike[str], picture: Picture) -> None:
     """Write (H, W, 3) uint8 RGB as a PNG file, whole or not at all."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
+    # Less than half the time of Pillow's usual level, for a sixth more bytes.
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
     write_bytes_atomically(path, buffer.getvalue())
 
 

@@ -332,8 +332,10 @@ def initialise(module: nn.Module) -> None:
     """He initialisation by fan-out for convolutions, N(0, 0.01) for linear layers, 1 and 0 for norms.
 
     Source: He et al., arXiv 1502.01852; the usual choice for mobile networks. Depthwise filters count their own
-    fan-out only.
+    fan-out only. Drafts (tensors on the meta device) have no numbers to begin with, and torch takes long over them.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             fan_out = part.kernel_size[0] * part.kernel_size[1] * part.out_channels // part.groups

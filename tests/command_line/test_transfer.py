@@ -225,7 +225,7 @@ def test_a_backbone_alone_is_probed_at_its_taps(folder: Path, tmp_path: Path, ca
     backbone = create_backbone("rexnet_0.4")
     save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, path)
     command = ["--dataset", "folder", "--data-root", str(folder), "--weights", str(path), "--pixels", "half"]
-    command += ["--protocol", "knn", "--network", "rexnet_0.4"]
+    command += ["--protocol", "knn", "--network", "rexnet_0.4", "--image-size", "32"]
     assert execute("transfer", command) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
