@@ -6,7 +6,7 @@ import pytest
 
 from rexdet.bench.record import write_latencies
 from rexdet.errors import UserError
-from rexdet.report.records.reading import read
+from rexdet.report.records.reading import publish, read
 from rexdet.report.tables.costs import latencies, single_image
 from rexdet.report.tables.runs import latency_table
 
@@ -38,6 +38,15 @@ def test_every_inference_row_is_told_with_back_end_dtype_batch_and_device(tmp_pa
     assert shown.milliseconds == 7.4
     assert "batch 1, float32, openvino" in shown.conditions
     assert len(latency_table(runs).rows) == 4
+
+
+def test_a_copy_for_others_still_names_the_processor(tmp_path) -> None:
+    write_latencies(tmp_path / "bench", "rexnet_1.0", ROWS, ["tools/benchmark.py", "backbone"])
+    runs = read([tmp_path / "bench"]).runs
+    publish(runs, tmp_path / "kept")
+    device = latencies(runs)["rexnet_1.0"][0].device
+    assert {entry.device for entry in latencies(read([tmp_path / "kept"]).runs)["rexnet_1.0"]} == {device}
+    assert "not told" not in device
 
 
 def test_a_record_is_not_overwritten(tmp_path) -> None:

@@ -17,6 +17,7 @@ from rexdet.report.tables.table import DASH, Cell, Column, Row, Table
 
 _LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
 _FEWEST_TO_FILTER = 5
+_LONG_TITLE = 40
 # More than a browser sorts at once, or anybody reads.
 MOST_ROWS = 2000
 # Nothing is fetched: the page is whole, and a browser is told so.
@@ -123,9 +124,12 @@ def _table_section(table: Table) -> str:
 
 
 def _head(column: Column) -> str:
-    number = ' class="number"' if column.is_number else ""
+    classes = ["number"] if column.is_number else []
+    # The conditions of a measurement would stand there in a tower of single words.
+    classes += ["wide"] if len(column.title) > _LONG_TITLE else []
+    styled = f' class="{" ".join(classes)}"' if classes else ""
     told = f' title="{html.escape(column.help)}"' if column.help else ""
-    return f'<th scope="col"{number}{told}><button type="button">{html.escape(column.title)}</button></th>'
+    return f'<th scope="col"{styled}{told}><button type="button">{html.escape(column.title)}</button></th>'
 
 
 def _row(row: Row, columns: Sequence[Column]) -> str:

@@ -18,7 +18,7 @@ _PATH_IN_TEXT = re.compile(
 
 
 def for_others(record: RunRecord) -> RunRecord:
-    """A copy without process, machine and files; of paths that lead anywhere on a disk only what names a thing is left.
+    """A copy without process, files and (but for benchmarks) machine; of paths only what names a thing is left.
 
     Of data that is the file or folder, with the folders that are needed to call the set by its name; of the words of
     the command, of the configuration and of the weights' source, the last part.
@@ -29,7 +29,8 @@ def for_others(record: RunRecord) -> RunRecord:
     return record.model_copy(
         update={
             "process": None,
-            "hardware": None,
+            # A latency without its processor says nothing.
+            "hardware": record.hardware if record.kind == "benchmark" else None,
             "files": {},
             "config": config_for_others(record.config),
             "command": [_word_for_others(word) for word in record.command],

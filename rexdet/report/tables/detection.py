@@ -153,10 +153,10 @@ def transfer_table(groups: Groups, known: Known) -> Table:
                 asked.add(key)
                 builder.add(key, _printed_transfer(beside), origin="published")
     builder.notes.append(
-        "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval, and nothing is random in a "
-        "linear probe or kNN. Repeated: the classifier's initial weights, order, augmentation, shots. The same in all: "
-        "the images, the split, and a search, done once. Hyper-parameters were chosen on validation images; the test "
-        "images were looked at once."
+        "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval. Repeated: the "
+        "classifier's initial weights, order, augmentation, shots, and images that a probe holds out where the set has "
+        "none to choose by; in kNN on a checkpoint nothing is random. The same in all: the images, the split, and a "
+        "search, done once. Hyper-parameters were chosen on validation images; the test images were looked at once."
     )
     return builder.build()
 
