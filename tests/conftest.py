@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,31 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
+
+
+# Files whose tests share what takes long to make: one worker has them whole. (pytest-xdist 3.8 has marks for it, which
+# pytest 9.2 no longer lets it tell its workers of.)
+_ONE_WORKER = (
+    "tests/engine_detectron2/test_export.py",
+    "tests/report/page/test_document.py",
+    "tests/setup/test_wheel.py",
+    "tests/transfer/test_several_processes.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives each worker one test after the other, but those of _ONE_WORKER a file at a time."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in _ONE_WORKER else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from rexdet.detectron2 import build_bottom_up
 
-# What is exported once serves all of them, where they run in one process.
-pytestmark = pytest.mark.xdist_group("export")
-
 SIZES = [(1, 64, 96), (1, 97, 131), (2, 160, 64)]
 
 

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 
-# One process for all of them, so that the wheel is built once.
-pytestmark = pytest.mark.xdist_group("wheel")
-
 
 @pytest.fixture(scope="module")
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

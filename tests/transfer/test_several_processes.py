@@ -16,9 +16,6 @@ import torch
 
 from rexdet.runs import RunRecord, read_record
 
-# One worker of pytest-xdist has them all, so that the processes are started once.
-pytestmark = pytest.mark.xdist_group("transfer in several processes")
-
 # On the folder of argument 1: a small network trained with each way of freezing, features through a store and in
 # memory, and a probe of them. All in one group of processes: each launch costs ten seconds. Results go to argument 2.
 SCRIPT = """\

@@ -255,7 +255,6 @@ def browser() -> Iterator[Any]:
     started.quit()
 
 
-@pytest.mark.xdist_group("browser")
 def test_in_a_browser(browser, text, tmp_path) -> None:
     (tmp_path / "index.html").write_text(text, encoding="utf-8")
     browser.get((tmp_path / "index.html").as_uri())
@@ -304,7 +303,6 @@ def test_in_a_browser(browser, text, tmp_path) -> None:
     assert browser.get_log("browser") == []
 
 
-@pytest.mark.xdist_group("browser")
 def test_it_can_be_read_on_a_telephone_in_the_dark_and_printed(browser, text, tmp_path) -> None:
     (tmp_path / "index.html").write_text(text, encoding="utf-8")
     size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
