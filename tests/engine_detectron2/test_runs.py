@@ -355,15 +355,23 @@ def test_a_detector_is_not_used_under_another_rule(
 
 def test_two_processes_see_what_one_sees_and_score_the_same(whole: Path, arguments: Arguments, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launcher, "-m", "rexdet.cli", "train_det", *arguments("two", "SOLVER.MAX_ITER", "2")]
+    final = str(whole / "model_final.pth")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+
+    def together(*words: str) -> None:
+        command = [*launcher, "-m", "rexdet.cli", "train_det", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    together(*arguments("two", "SOLVER.MAX_ITER", "2"))
     alone = steps(whole)[:2]
     first, second = steps(tmp_path / "two"), steps(tmp_path / "two", "steps.rank1.jsonl")
     for one, left, right in zip(alone, first, second, strict=True):
         assert one["lr"] == left["lr"] == right["lr"]
         assert sorted(one["image_ids"]) == sorted(left["image_ids"] + right["image_ids"])
+    assert train(arguments("score-one", "--eval-only", "--weights", final)) == 0
+    together(*arguments("score-two", "--eval-only", "--weights", final))
+    assert read_record(tmp_path / "score-one").metrics == read_record(tmp_path / "score-two").metrics
     # Each process moves statistics of its own: what two of them score is what they save, and what one scores.
     saved = str(tmp_path / "two" / "model_final.pth")
     assert train(arguments("score-saved", "--eval-only", "--weights", saved)) == 0
