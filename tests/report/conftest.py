@@ -15,9 +15,12 @@ from PIL import Image
 
 from rexdet.coco.detections import Detections, encode_masks
 from rexdet.coco.evaluate import evaluate
+from rexdet.report.page.drawing import Chart
+from rexdet.report.page.plans import Palette, Plan
 from rexdet.report.records.groups import group
 from rexdet.report.records.reading import Found
 from rexdet.report.tables.networks import Known, networks_table
+from rexdet.report.tables.summary import Summary
 from rexdet.report.tables.table import Table
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Network, Recipe, RunRecord, WeightsFile, write_record
 from rexdet.runs.environment import Hardware
@@ -55,6 +58,12 @@ RECIPE_1X = Recipe(
 
 def started(second: int = 0) -> datetime:
     return datetime(2026, 1, 1, 0, second // 60, second % 60, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def drawn() -> Callable[[Callable[[Summary, Palette], list[Plan]], Summary], list[Chart]]:
+    """The charts of one kind, as a page draws them."""
+    return lambda planned, summary: [plan() for plan in planned(summary, Palette(summary))]
 
 
 @pytest.fixture(scope="session")

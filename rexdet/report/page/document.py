@@ -8,16 +8,18 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from rexdet import __version__
-from rexdet.report.page import charts
-from rexdet.report.page.calibration_chart import calibration_charts
-from rexdet.report.page.drawing import Chart
+from rexdet.report.page.charts import class_charts, cost_charts, learning_charts, transfer_charts
+from rexdet.report.page.drawing import Chart, LegendEntry
 from rexdet.report.page.pictures import KINDS, SCORE, Example, examples
+from rexdet.report.page.plans import Palette
+from rexdet.report.page.saved_charts import calibration_charts, recall_charts
 from rexdet.report.tables.summary import Summary
 from rexdet.report.tables.table import DASH, Cell, Column, Row, Table
 
 _LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
 _FEWEST_TO_FILTER = 5
 _LONG_TITLE = 40
+_LONGEST_LEGEND = 8
 # More than a browser sorts at once, or anybody reads.
 MOST_ROWS = 2000
 # Nothing is fetched: the page is whole, and a browser is told so.
@@ -32,15 +34,18 @@ def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 
     saved, notes = summary.saved
     shown, more = examples(saved, picture_bytes) if picture_bytes else ([], [])
     sections = {table.id: _table_section(table) for table in tables}
-    drawn = {
-        "cost": ("AP and accuracy against cost", charts.cost_charts(summary)),
-        "accuracy": ("Accuracy on each data set", charts.transfer_charts(summary)),
-        "learning": ("Learning curves", charts.learning_charts(summary)),
-        "classes": ("AP of every class", charts.class_charts(summary)),
-        "recall": ("Precision and recall", charts.recall_charts(saved)),
-        "calibration": ("What a score means", calibration_charts(saved)),
+    palette = Palette(summary)
+    plans = {
+        "cost": ("AP and accuracy against cost", cost_charts(summary, palette)),
+        "accuracy": ("Accuracy on each data set", transfer_charts(summary, palette)),
+        "learning": ("Learning curves", learning_charts(summary, palette)),
+        "classes": ("AP of every class", class_charts(summary, palette)),
+        "recall": ("Precision and recall", recall_charts(saved, palette)),
+        "calibration": ("What a score means", calibration_charts(saved, palette)),
     }
-    graphs = {key: _charts_section(key, title, found) for key, (title, found) in drawn.items() if found}
+    graphs = {
+        key: _charts_section(key, title, [plan() for plan in found]) for key, (title, found) in plans.items() if found
+    }
     if shown:
         graphs["examples"] = _pictures_section(shown)
     # The answer first, then its costs, then what it rests on.
@@ -54,7 +59,7 @@ def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 
     ]
     order += rest[-1:]
     parts = {**sections, **graphs}
-    titles = {table.id: table.title for table in tables} | {key: title for key, (title, _) in drawn.items()}
+    titles = {table.id: table.title for table in tables} | {key: title for key, (title, _) in plans.items()}
     titles["examples"] = "Example pictures"
     return _document(
         [parts[key] for key in order],
@@ -149,11 +154,26 @@ def _cell(cell: Cell, column: Column) -> str:
 
 def _charts_section(key: str, title: str, found: Sequence[Chart]) -> str:
     figures = "\n".join(
-        f"<figure><h3>{html.escape(chart.title)}</h3>\n{chart.svg}\n"
+        f"<figure><h3>{html.escape(chart.title)}</h3>\n{chart.svg}\n{_legend(chart.legend)}"
         f"<figcaption>{html.escape(chart.caption)}</figcaption></figure>"
         for chart in found
     )
     return f'<section id="{key}"><h2>{html.escape(title)}</h2>\n<div class="charts">{figures}</div></section>\n'
+
+
+def _legend(entries: Sequence[LegendEntry]) -> str:
+    """The names of what is drawn where it is more than one; a long legend is folded."""
+    if len(entries) < 2:
+        return ""
+    items = "".join(
+        f'<li class="mark" data-row="{html.escape(entry.row)}" tabindex="0">'
+        f'<span style="color: var(--series-{entry.colour})">{entry.sign}</span> {html.escape(entry.text)}</li>'
+        for entry in entries
+    )
+    listed = f'<ul class="legend">{items}</ul>'
+    if len(entries) <= _LONGEST_LEGEND:
+        return listed
+    return f"<details><summary>what is what ({len(entries)})</summary>{listed}</details>"
 
 
 def _pictures_section(shown: Sequence[Example]) -> str:

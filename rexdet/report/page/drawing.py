@@ -21,10 +21,14 @@ WIDTH, HEIGHT = 4.0, 3.0  # inches; a page shows 96 px an inch
 INK, FAINT = "#010203", "#040506"
 # Told apart by people who see colours differently, too (Paul Tol's bright scheme); the page has a second set for dark.
 SERIES = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5500", "#777777")
-# Inches: letters of 8 points, a line of them, one of the legend, the usual number at an axis, room around.
-_EM, _LINE, _LEGEND_LINE, _NUMBER, _GAP = 0.111, 0.18, 0.16, 0.3, 0.1
+# Inches: letters of 8 points, a line of them, the usual number at an axis, room around.
+_EM, _LINE, _NUMBER, _GAP = 0.111, 0.18, 0.3, 0.1
 _NARROW, _WIDE = "fijlrtI.,:;'|![]() ", "mwMW@%"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# As matplotlib calls them, and the signs that show them in a legend.
+MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+LINES = {"-": "—", "--": "╌", "o-": "—"}
+# At an axis of a chart as small as these.
+_MOST_NUMBERS = 6
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -41,10 +45,46 @@ _STYLE = {
     "grid.linewidth": 0.5,
     "xtick.color": INK,
     "ytick.color": INK,
+    # The grid says where the numbers stand; a tick more would be drawn for each of them.
+    "xtick.bottom": False,
+    "ytick.left": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is drawn of one row. row: its key in the tables. name: for people. place: of its colour and marker.
+
+    variant: which of several of the row in one chart; they have one colour and markers of their own.
+    """
+
+    row: str
+    name: str
+    place: int
+    variant: int = 0
+
+    @property
+    def colour(self) -> str:
+        """Its colour, which others share where there are many."""
+        return SERIES[self.place % len(SERIES)]
+
+    @property
+    def marker(self) -> str:
+        """Its marker, as matplotlib calls it: another one where the colour comes round again."""
+        return tuple(MARKERS)[(self.place + self.place // len(SERIES) + self.variant) % len(MARKERS)]
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """sign: the letter that shows the marker or line. colour: of the page's series."""
+
+    row: str
+    text: str
+    colour: int
+    sign: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +95,7 @@ class Chart:
     caption: str
     svg: str
     rows: tuple[str, ...] = ()
+    legend: tuple[LegendEntry, ...] = ()
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Any, Any]:
@@ -63,7 +104,10 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Any, Any]:
     figures = import_optional("matplotlib.figure", "matplotlib")
     with matplotlib.rc_context(_STYLE):
         figure = figures.Figure(figsize=(width, height))
-        return figure, figure.subplots()
+        axes = figure.subplots()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_major_locator().set_params(nbins=_MOST_NUMBERS)
+        return figure, axes
 
 
 def mark(artist: Any, row: str, told: str) -> None:
@@ -72,17 +116,12 @@ def mark(artist: Any, row: str, told: str) -> None:
     artist.set_gid(f"mark:{json.dumps([row, told]).encode().hex()}")
 
 
-def point(
-    axes: Any, x: float, y: float, half: float | None, *, along: str, marker: str, colour: str, name: str = ""
-) -> Any:
-    """Draw a point, and a bar of `half` to both sides of it along "x" or "y", None for none; returns the point's mark.
-
-    name: for the legend.
-    """
+def point(axes: Any, x: float, y: float, half: float | None, *, along: str, marker: str, colour: str) -> Any:
+    """Draw a point, and a bar of `half` to both sides of it along "x" or "y" (None: no bar); returns the point."""
     if half is not None:
         ends = ((x - half, x + half), (y, y)) if along == "x" else ((x, x), (y - half, y + half))
         axes.plot(*ends, color=colour, linewidth=1.4, marker="|" if along == "x" else "_", markersize=6)
-    (drawn,) = axes.plot((x,), (y,), marker, color=colour, markersize=6, label=label(name) if name else None)
+    (drawn,) = axes.plot((x,), (y,), marker, color=colour, markersize=6)
     return drawn
 
 
@@ -96,10 +135,8 @@ def logarithmic(axes: Any) -> None:
 
 
 def label(text: str) -> str:
-    """A name as matplotlib draws it: dollars are no formula, lines are one, and no legend leaves it out."""
-    words = " ".join(text.split()).replace("$", r"\$")
-    # matplotlib keeps what begins with an underscore out of legends; a page shows no blank before a word.
-    return f" {words}" if words.startswith("_") else words
+    """A name as matplotlib draws it: dollars are no formula, and lines are one."""
+    return " ".join(text.split()).replace("$", r"\$")
 
 
 def as_svg(figure: Any, prefix: str, described: str) -> str:
@@ -124,22 +161,14 @@ def as_svg(figure: Any, prefix: str, described: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(described)}" ', 1).strip()
 
 
-def series_colour(place: int) -> str:
-    """The colour of the n-th series; they repeat, with another marker."""
-    return SERIES[place % len(SERIES)]
+def line_legend(series: Sequence[Series], words: str = "", style: str = "-") -> tuple[LegendEntry, ...]:
+    """The legend of lines of one style. words: what follows each name."""
+    return tuple(LegendEntry(one.row, one.name + words, one.place % len(SERIES), LINES[style]) for one in series)
 
 
-def series_marker(place: int) -> str:
-    """The marker of the n-th series."""
-    return MARKERS[(place + place // len(SERIES)) % len(MARKERS)]
-
-
-def legend(figure: Any, axes: Any, entries: int, most: int = 8) -> None:
-    """A legend below the axes where there are a few series; more than that are told by pointing at them."""
-    if 1 < entries <= most:
-        figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * entries)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower left", frameon=False, fontsize=7.0, labelcolor=INK, borderaxespad=0.0)
+def marker_legend(series: Sequence[Series]) -> tuple[LegendEntry, ...]:
+    """The legend of marks."""
+    return tuple(LegendEntry(one.row, one.name, one.place % len(SERIES), MARKERS[one.marker]) for one in series)
 
 
 def names_along_y(axes: Any, names: Sequence[str], most: int = 28) -> None:
@@ -152,7 +181,7 @@ def names_along_y(axes: Any, names: Sequence[str], most: int = 28) -> None:
 
 
 def _lay_out(figure: Any) -> None:
-    """Give the axes the room that their labels and the legend below leave.
+    """Give the axes the room that their labels leave.
 
     Reckoned, not measured: the browser's letters are not those that matplotlib would measure, which takes as long as
     drawing them.
@@ -164,8 +193,6 @@ def _lay_out(figure: Any) -> None:
     left = 2 * _GAP + max(map(_inches, names), default=_NUMBER) + (_LINE if axes.get_ylabel() else 0.0)
     left = min(left, 0.7 * width)
     bottom = _GAP + _LINE + (_LINE if axes.get_xlabel() else 0.0)
-    for drawn in figure.legends:
-        bottom += _LEGEND_LINE * len(drawn.get_texts())
     box = (left / width, bottom / height, 1 - (left + 2 * _GAP) / width, 1 - (bottom + _GAP) / height)
     axes.set_position(box)
 

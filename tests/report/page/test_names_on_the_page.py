@@ -62,27 +62,30 @@ def test_odd_names_of_networks_are_drawn_and_lead_to_their_rows(name, detection,
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names_of_classes_are_drawn_as_they_are(name, detection, written) -> None:
+def test_odd_names_of_classes_are_drawn_as_they_are(name, detection, written, drawn) -> None:
     record = detection(0.4, per_class={"bbox": {name: {"AP": 0.4}, "cat": {"AP": 0.5}}})
     summary = summarise_runs(read([written(record)]), with_costs=False)
-    (chart,) = class_charts(summary)
+    (chart,) = drawn(class_charts, summary)
     labels = [unescape(label).strip() for label in re.findall(r"<text[^>]*>([^<]*)</text>", chart.svg)]
     shown = " ".join(name.split())
     assert (shown if len(shown) <= 22 else f"{shown[:21]}…") in labels
 
 
-def test_a_legend_names_every_row(transfer, detection, written) -> None:
-    records = [detection(0.4, network=name) for name in ("_hidden", "#4477aa", "plain")]
-    summary = summarise_runs(read([written(*records)]), with_costs=False)
-    (chart,) = class_charts(summary)
-    labels = [unescape(label).strip() for label in re.findall(r"<text[^>]*>([^<]*)</text>", chart.svg)]
-    for name in ("_hidden", "#4477aa", "plain"):
-        assert any(label.startswith(f"{name}@") for label in labels), (name, labels)
+def test_a_legend_names_every_row(detection, written, drawn) -> None:
+    names = ("_hidden", "#4477aa", "plain", "$x$ <b>")
+    summary = summarise_runs(read([written(*[detection(0.4, network=name) for name in names])]), with_costs=False)
+    (chart,) = drawn(class_charts, summary)
+    assert [entry.text.rpartition("@")[0] for entry in chart.legend] == sorted(names)
+    text = page(summary, summary.filled())
+    (listed,) = re.findall(r'<ul class="legend">(.*?)</ul>', text)
+    words = [unescape(re.sub(r"<[^>]*>", "", item)) for item in re.findall(r"<li.*?</li>", listed)]
+    assert [entry.rpartition("@")[0].partition(" ")[2] for entry in words] == sorted(names)
+    assert len({entry.partition(" ")[0] for entry in words}) == len(names)
 
 
-def test_colours_are_the_pages_and_no_placeholder_is_left(transfer, written) -> None:
+def test_colours_are_the_pages_and_no_placeholder_is_left(transfer, written, drawn) -> None:
     summary = summarise_runs(read([written(transfer(0.9), transfer(0.8, network="#4477aa"))]), with_costs=False)
-    (chart,) = transfer_charts(summary)
+    (chart,) = drawn(transfer_charts, summary)
     tags = "".join(re.findall(r"<[^>]*>", re.sub(r'data-row="[^"]*"', "", chart.svg)))
     assert "var(--series-0)" in tags
     assert not any(colour in tags for colour in SERIES)

@@ -86,14 +86,14 @@ def test_a_network_with_overrides_has_its_own_latency(transfer, latency_run) -> 
     assert "latency" not in [one.key for one in table.columns]
 
 
-def test_the_chart_of_latency_tells_its_one_condition(transfer, latency_run) -> None:
+def test_the_chart_of_latency_tells_its_one_condition(transfer, latency_run, drawn) -> None:
     records = [
         *(transfer(0.6 + place / 10, network=name) for place, name in enumerate(("resnet18", "resnet34", "resnet50"))),
         latency_run("resnet18", {ONE_IMAGE: 10.0}),
         latency_run("resnet34", {ONE_IMAGE: 20.0}),
         latency_run("resnet50", {ONE_IMAGE: 1.0}, device="a large GPU"),
     ]
-    charts = cost_charts(summarise_runs(Reading(tuple(found(*records))), with_costs=False))
+    charts = drawn(cost_charts, summarise_runs(Reading(tuple(found(*records))), with_costs=False))
     (chart,) = [chart for chart in charts if "latency" in chart.title]
     assert "Measured: batch 1, float32, eager, a CPU." in chart.caption
     assert "GPU" not in chart.caption
