@@ -6,13 +6,9 @@ weights, three detectors on 80 classes, ten data sets under three protocols, as 
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rexdet.bench.processes import Taken, time_command
 from rexdet.errors import UserError
 from rexdet.runs import COCO_KEYS, RunRecord
 
@@ -52,35 +49,28 @@ def run(records: int = RECORDS, rounds: int = 3, *, progress: bool = True) -> li
     """
     if records < 1:
         raise UserError(f"--records is {records}", fix="give a number of at least 1")
-    try:
-        import resource
-    except ImportError:
-        raise UserError("this system does not tell how much processor time another process took") from None
-    seconds: dict[str, list[tuple[float, float]]] = {what: [] for what in WAYS}
+    found: dict[str, list[Taken]] = {what: [] for what in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.jsonl"
         lines = [f"{record.model_dump_json()}\n" for record in make_records(records)]
         ledger.write_text("".join(lines[:1]))
         # Not counted: from then on the compiled modules lie on the disk, as where the command was called before.
-        _summarise(ledger, ["--output", f"{folder}/tables"], Path(folder))
+        time_command(["summarize", str(ledger), "--output", f"{folder}/tables"], Path(folder))
         ledger.write_text("".join(lines))
         for _ in tqdm(range(rounds), desc="rounds", disable=not progress):
             for what, words in WAYS.items():
-                before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-                _summarise(ledger, [word.format(folder=folder) for word in words], Path(folder))
-                taken, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-                busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-                seconds[what].append((taken, busy))
+                asked = [word.format(folder=folder) for word in words]
+                found[what].append(time_command(["summarize", str(ledger), *asked], Path(folder)))
         megabytes = ledger.stat().st_size / 1e6
     return [
         {
             "what": what,
             "records": records,
             "MB": round(megabytes, 1),
-            "seconds": round(statistics.median(taken for taken, _ in found), 2),
-            "processor seconds": round(statistics.median(busy for _, busy in found), 2),
+            "seconds": round(statistics.median(one.seconds for one in taken), 2),
+            "processor seconds": round(statistics.median(one.processor_seconds for one in taken), 2),
         }
-        for what, found in seconds.items()
+        for what, taken in found.items()
     ]
 
 
@@ -100,19 +90,6 @@ def make_records(count: int) -> Iterator[RunRecord]:
         else:
             seed, place = divmod(number - number // 4 - 1, len(transfer))
             yield _record(number, seed, _transfer(*transfer[place], seed, chance))
-
-
-def _summarise(ledger: Path, words: list[str], folder: Path) -> None:
-    """Summarise in a process of its own, as a command does; what it prints is thrown away.
-
-    folder: where it keeps its compiled modules.
-    """
-    root = Path(__file__).resolve().parents[2]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPATH"] = os.pathsep.join((str(root), os.environ.get("PYTHONPATH", "")))
-    environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
-    command = [sys.executable, "-m", "rexdet.cli", "summarize", str(ledger), *words]
-    subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=True)
 
 
 def _record(number: int, seed: int, parts: dict[str, Any]) -> RunRecord:

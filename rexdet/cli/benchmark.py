@@ -8,24 +8,25 @@ from pathlib import Path
 
 HELP = (
     "time backbone, detector (mmdet: MMDetection's) or evaluation beside others; latency: of any networks; engines: "
-    "train in both, compare AP; tables: of many records"
+    "train in both, compare AP; tables: of many records; comparison: of two runs on COCO's scale"
 )
+
+_WHAT = ("backbone", "latency", "detector", "mmdet", "engines", "evaluation", "transfer", "tables", "comparison")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `tools/benchmark.py`."""
-    parser.add_argument(
-        "what", choices=("backbone", "latency", "detector", "mmdet", "engines", "evaluation", "transfer", "tables")
-    )
+    parser.add_argument("what", choices=_WHAT)
     parser.add_argument("--network", default="rexnet_1.0", metavar="NAME", help="latency: several, NAME,NAME,...")
     parser.add_argument(
         "--rounds",
         type=int,
         default=0,
         metavar="N",
-        help="alternations (default 15; evaluation, transfer, tables 3), engines: seeds (1)",
+        help="alternations (default 15; evaluation, transfer, tables 3, comparison 1), engines: seeds (1)",
     )
     parser.add_argument("--records", type=int, default=10_000, metavar="N", help="tables: how many (default 10,000)")
+    parser.add_argument("--images", type=int, default=5_000, metavar="N", help="comparison: how many (default 5,000)")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -108,6 +109,10 @@ def _measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
         from rexdet.bench import tables
 
         return tables.run(arguments.records, rounds=arguments.rounds or 3)
+    if arguments.what == "comparison":
+        from rexdet.bench import comparison
+
+        return comparison.run(arguments.images, rounds=arguments.rounds or 1)
     from rexdet.bench import evaluation
 
     return evaluation.run(rounds=arguments.rounds or 3)

@@ -1,0 +1,42 @@
+"""How long whole commands take: processes of their own, beside which nothing is measured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rexdet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of one process: by the clock, and of all processors together."""
+
+    seconds: float
+    processor_seconds: float
+
+
+def time_command(words: Sequence[str], folder: Path) -> Taken:
+    """Run a command of rexdet (`summarize`, ... and its words) to its end; what it prints is thrown away.
+
+    folder: where it keeps its compiled modules: the first call compiles them, later ones find them, as everywhere.
+    Raises UserError where a system does not tell processor time, subprocess.CalledProcessError if the command fails.
+    """
+    try:
+        import resource
+    except ImportError:
+        raise UserError("this system does not tell how much processor time another process took") from None
+    root = Path(__file__).resolve().parents[2]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = os.pathsep.join((str(root), os.environ.get("PYTHONPATH", "")))
+    environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, "-m", "rexdet.cli", *words]
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=True)
+    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Taken(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
