@@ -124,8 +124,9 @@ def _detection(network: str, has_checkpoint: bool, detector: str, chance: random
         "config": config,
         "network": _network(network, has_checkpoint) | {"norm": "FrozenBN" if has_checkpoint else "BN", "freeze_at": 2},
         "data": {
-            "train": {"path": "coco/annotations/instances_train2017.json", "images": 117_266, **split},
-            "val": {"path": "coco/annotations/instances_val2017.json", "images": 5_000, **split},
+            name: split
+            | {"path": f"coco/annotations/instances_{name}2017.json", "images": images, "annotations": count}
+            for name, images, count in (("train", 117_266, 860_001), ("val", 5_000, 36_781))
         },
         "recipe": {"effective_batch": 16, "base_lr": 0.01, "iterations": 9_000},
         "metrics": {"bbox": dict.fromkeys(COCO_KEYS, average_precision)},

@@ -8,15 +8,17 @@ as torchvision checked it while its source was there (0.15).
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 from rexdet.errors import UserError
 from rexdet.transfer.download import download_all
 from rexdet.transfer.facts import DatasetFacts, Download
+from rexdet.transfer.fold import Fold
 from rexdet.transfer.images import check_name
 from rexdet.transfer.layouts.cifar import cifar_layout
 from rexdet.transfer.layouts.embedded import CLASSES, EMBEDDED_LAYOUT, GENERATOR_VERSION, SPLITS
-from rexdet.transfer.layouts.folders import caltech_layout, folded_folder, has_validation, own_folder
+from rexdet.transfer.layouts.folders import caltech_layout, folded_folder, has_validation, own_folder, read_folder
 from rexdet.transfer.layouts.lists import (
     CARS_LAYOUT,
     FLOWERS_LAYOUT,
@@ -311,7 +313,10 @@ def _open_folder(data_root: str | Path | None, kfold: int | None, fold: int, pro
         layout=layout,
         rule="" if kfold is None else f"fold {fold} of {kfold} is the test split",
     )
-    return open_layout(facts, root, has_val=kfold is None and has_validation(root), progress=progress)
+    opened = open_layout(facts, root, has_val=kfold is None and has_validation(root), progress=progress)
+    if kfold is None:
+        return opened
+    return replace(opened, facts=replace(facts, fold=Fold(fold, kfold, read_folder(root).key)))
 
 
 def _root(data_root: str | Path) -> Path:

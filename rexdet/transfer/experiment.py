@@ -101,7 +101,7 @@ def fine_tune(dataset: Dataset, start: Start, protocol: Protocol, settings: Sett
         seed = settings.seed + number
         folder = settings.output if number == 0 else settings.output / f"seed{seed}"
         config = config_text(
-            run_config(final, start.identity, everything.fingerprint, seed, dataset=dataset.name), protocol.name
+            run_config(final, start.identity, everything.fingerprint, seed, **dataset.facts.identity), protocol.name
         )
         record = finished_before(folder, config)
         if record is None:

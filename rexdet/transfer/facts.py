@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rexdet.errors import UserError
+from rexdet.transfer.fold import Fold
 from rexdet.transfer.layouts.entries import Layout
 from rexdet.transfer.metrics import Metric
 
@@ -34,7 +35,7 @@ class DatasetFacts:
     "mean_per_class". source: of these facts. layout: how it lies on the disk. put: which files go where, for people.
     downloads: where the publishers keep it, empty where they no longer do. size: of the downloads, for people.
     rule: which of several readings of the set this is, as the record tells it. options: other readings, NAME:OPTION,
-    with what they change.
+    with what they change. fold: of a folder that is cut into some.
     """
 
     name: str
@@ -49,6 +50,14 @@ class DatasetFacts:
     size: str = ""
     rule: str = ""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fold: Fold | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run's configuration says of the set, beside the fingerprint of its training images."""
+        if self.fold is None:
+            return {"dataset": self.name}
+        return {"dataset": self.name, "fold": self.fold.number, "folds": self.fold.of, "all_images": self.fold.images}
 
     @property
     def tuning(self) -> str:

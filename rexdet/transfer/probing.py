@@ -74,7 +74,7 @@ class _Prober:
         values = {
             "version": VERSION,
             **self.start.identity,
-            "dataset": self.dataset.name,
+            **self.dataset.facts.identity,
             "training_images": self.dataset.train_and_val().fingerprint,
             "seed": seed,
             "protocol": self.protocol.model_dump(mode="json", exclude={"name", "source", "batch_size"}),

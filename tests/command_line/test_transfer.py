@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rexdet.cli import execute
+from rexdet.report.records.groups import group
+from rexdet.report.records.reading import Found
 from rexdet.runs import read_record
 from rexdet.zoo import create_backbone, create_model
 
@@ -110,6 +112,8 @@ def test_folds_are_a_run_each(folder: Path, tmp_path: Path, capsys) -> None:
     records = [read_record(tmp_path / "run" / f"fold{fold}") for fold in range(2)]
     assert all(record.data.val is not None and record.data.val.images == 18 for record in records)
     assert records[0].data.val != records[1].data.val
+    (cell,) = group([Found(record, record.name) for record in records]).transfer.values()
+    assert (cell.seeds, cell.setting.part) == ([0, 1], "2 folds")
 
 
 def test_the_default_network_that_cannot_be_fetched_is_one_line(folder: Path, capsys) -> None:

@@ -63,7 +63,7 @@ def transfer_charts(summary: Summary, palette: Palette) -> list[Plan]:
     plans: list[Plan] = []
     for title in largest(columns):
         found = columns[title]
-        series = palette.series((row_id(group.row), entry_name(group)) for group, _ in found)
+        series = palette.series((row_id(group.row), _whole_name(group)) for group, _ in found)
         points = [
             Point(one, 0.0, cell.number or 0.0, _half(cell), f"{one.name}: {cell.text}")
             for one, (_, cell) in zip(series, found, strict=True)
@@ -137,6 +137,11 @@ def _classes(prefix: str, title: str, found: list[tuple[Group, dict[str, float]]
     numbers = [(one, means) for one, (_, means) in zip(series, shown, strict=True)]
     below = "AP of the class (%)"
     return Plan(named_numbers, prefix, f"Classes, {title}", caption, below, names[:MOST_CLASSES], numbers)
+
+
+def _whole_name(group: Group) -> str:
+    mark = group.setting.choice_mark
+    return f"{entry_name(group)} ({mark})" if mark else entry_name(group)
 
 
 def _half(cell: Cell) -> float | None:

@@ -21,6 +21,7 @@ from rexdet.report.records.shaping import keeps_statistics, shaping_key
 from rexdet.report.records.zoo_detectors import departures
 from rexdet.runs.matrix import content_key
 from rexdet.runs.record import RunRecord
+from rexdet.transfer.fold import Fold
 
 Start = Literal["full", "frozen", "random"]
 # detectron2 counts the stem and four stages.
@@ -62,6 +63,8 @@ class Setting:
     of it. variant: norm and freezing of the backbone, in words. Runs that differ in any of these are never averaged.
 
     images_mark, config_mark, variant_mark: what tells it from others of the same title; "" where nothing has to.
+    choice_mark: what the row's configuration has that another of the same row and title has not; it is in no title, for
+    a column holds a row once, whatever a search chose.
     """
 
     task: str
@@ -75,6 +78,7 @@ class Setting:
     images_mark: str = ""
     config_mark: str = ""
     variant_mark: str = ""
+    choice_mark: str = ""
 
     @property
     def data(self) -> str:
@@ -173,10 +177,19 @@ def transfer_settings(record: RunRecord) -> dict[str, Setting]:
     """The setting of each test number of a transfer run, by its group among the metrics."""
     protocol, dataset = transfer_protocol(record), transfer_dataset(record)
     images, part = images_key(record), part_words(record)
+    if fold := fold_of(record):
+        # Each fold has images of its own: what they share is the folder that was cut.
+        images, part = f"- {fold.images[:12]}", ", ".join(filter(None, (part, f"{fold.of} folds")))
     config = content_key({"config": same_for_all_seeds(record.config)})
     groups = [group for group in record.metrics if group == "test" or group.startswith("test_")]
     heads = {group: group.removeprefix("test").strip("_").replace("_", " ") for group in groups}
     return {group: Setting("transfer", head, dataset, protocol, images, config, part) for group, head in heads.items()}
+
+
+def fold_of(record: RunRecord) -> Fold | None:
+    """Which fold of a folder a transfer run was tested on; None where there are no folds."""
+    number, count, images = (_line(record.config, key) for key in ("fold", "folds", "all_images"))
+    return Fold(int(number), int(count), images) if number.isdecimal() and count.isdecimal() and images else None
 
 
 def transfer_protocol(record: RunRecord) -> str:
@@ -265,12 +278,15 @@ def _line(config: str | None, key: str) -> str:
 
 
 def same_for_all_seeds(config: str | None) -> str:
-    """A transfer configuration without what the row and the seed say already."""
+    """A transfer configuration without what the row and the seed (or the fold) say already."""
     kept = []
+    left_out = {"seed", "network", "checkpoint", "pixels", "overrides", "setting"}
+    if _line(config, "fold"):
+        left_out |= {"fold", "training_images"}
     is_inside = False
     for line in (config or "").splitlines():
         if not line.startswith((" ", "-")):
-            is_inside = line.partition(":")[0] in ("seed", "network", "checkpoint", "pixels", "overrides", "setting")
+            is_inside = line.partition(":")[0] in left_out
         if not is_inside:
             kept.append(line)
     return "\n".join(kept)

@@ -13,19 +13,21 @@ from rexdet.report.records.facts import (
     Start,
     detection_protocol,
     detection_setting,
+    fold_of,
     row_key,
+    same_for_all_seeds,
     start_of,
     transfer_settings,
 )
 from rexdet.report.records.reading import Found
-from rexdet.report.records.titles import with_marks, with_variants
+from rexdet.report.records.titles import config_mark, with_marks, with_variants
 from rexdet.runs.parts import TRAINED_WORSE, Numbers
 from rexdet.runs.record import RunRecord
 
 
 @dataclass
 class Group:
-    """The runs of one network, checkpoint and setting: they differ in their seed.
+    """The runs of one network, checkpoint and setting: they differ in their seed, or in their fold of a folder.
 
     metric_group: of their records. start: what a detector's backbone began from; None in transfer.
     """
@@ -39,6 +41,7 @@ class Group:
     def by_seed(self, key: str) -> dict[int, float]:
         """The number of each seed, to pair by; of a seed that ran more than once the mean: no draw counts twice.
 
+        Of a folder that was cut into folds the number of each fold, over whatever seeds: its images differ most.
         Runs that tell no seed are paired with none. Empty where a run lacks the number: a mean over other runs than
         those that are told would mislead.
         """
@@ -54,8 +57,8 @@ class Group:
             value = self.numbers(one).get(key)
             if value is None:
                 return {}
-            seed = one.record.seed
-            values.setdefault(f"run {place}" if seed is None else seed, []).append(float(value))
+            draw = draw_of(one.record)
+            values.setdefault(f"run {place}" if draw is None else draw, []).append(float(value))
         return {seed: sum(found) / len(found) for seed, found in values.items()}
 
     def numbers(self, one: Found) -> Numbers:
@@ -69,14 +72,20 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds, each once."""
-        return sorted({one.record.seed for one in self.runs if one.record.seed is not None})
+        """The seeds (of a folder in folds the folds), each once."""
+        return sorted({draw for one in self.runs if (draw := draw_of(one.record)) is not None})
 
     @property
     def source(self) -> str:
         """Where the numbers come from, in a line."""
         seeds = ", ".join(map(str, self.seeds)) or "none told"
-        return f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''}, seeds {seeds}: {', '.join(self.names[:4])}"
+        what = "folds" if self.is_folded else "seeds"
+        return f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''}, {what} {seeds}: {', '.join(self.names[:4])}"
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether its runs are of the folds of one folder, whose training images overlap."""
+        return fold_of(self.runs[0].record) is not None
 
     @cached_property
     def protocols(self) -> tuple[DetectionProtocol, ...]:
@@ -119,6 +128,12 @@ class Groups:
 def is_tagged(source: str) -> bool:
     """Whether a checkpoint's source is a name with its tag, and no file."""
     return "@" in source and "/" not in source
+
+
+def draw_of(record: RunRecord) -> int | None:
+    """What a run is one draw of: its fold of a folder, else its seed; None for one that tells neither."""
+    fold = fold_of(record)
+    return record.seed if fold is None else fold.number
 
 
 def group(runs: Sequence[Found], *, with_partial: bool = False) -> Groups:
@@ -191,7 +206,13 @@ def _with_titles(groups: Groups) -> Groups:
         one.setting = told
         groups.detection[row, told, start] = one
     unmarked, groups.transfer = groups.transfer, {}
+    configs: dict[tuple[RowKey, str], list[str]] = {}
     for (row, setting), one in unmarked.items():
         one.setting = marked[setting]
+        configs.setdefault((row, one.setting.title), []).append(same_for_all_seeds(one.runs[0].record.config))
+    for (row, _), one in unmarked.items():
+        own, alike = same_for_all_seeds(one.runs[0].record.config), configs[row, one.setting.title]
+        if len(alike) > 1:
+            one.setting = replace(one.setting, choice_mark=config_mark(own, alike))
         groups.transfer[row, one.setting] = one
     return groups

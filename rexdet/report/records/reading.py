@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_err
 LEDGER_ENDING = ".jsonl"
 # What an editor of another system may put before the first line.
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Where published records lie, and how each of them begins.
+RECORDS_FOLDER = "records"
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\"schema_version\"\s*:")
+_LONGEST_BEGINNING = 256
+_NO_RECORD = "holds no record of a run"
 # A run folder's log of its steps: many lines, none of them a record.
 _LOG_OF_STEPS = "steps"
 _LONGEST_NAME = 150
@@ -62,6 +68,7 @@ def _read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
     for path in paths:
         if not _exists(Path(path)):
             raise UserError("no such file or folder", shown(path), "name folders of runs, records or ledgers")
+        told = len(found) + len(skipped)
         for file in _files(Path(path), skipped):
             for where, text in _texts(file, skipped):
                 try:
@@ -70,8 +77,11 @@ def _read(paths: Sequence[str | os.PathLike[str]]) -> Reading:
                     skipped.append((where, str(error)))
                     continue
                 found.append(Found(record, where, file.parent if file.name == RECORD_NAME else None))
+        if len(found) + len(skipped) == told:
+            skipped.append((shown(path), _NO_RECORD))
     if not found:
-        why = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+        reasons = [entry for entry in skipped if entry[1] != _NO_RECORD]
+        why = f" ({reasons[0][0]}: {reasons[0][1]})" if reasons else ""
         raise UserError(f"no record of a run here{why}", ", ".join(map(shown, paths)), "name the --output of a run")
     runs = merge(found)
     return Reading(tuple(runs), tuple(skipped), len(found) - len(runs))
@@ -115,7 +125,7 @@ def publish(runs: Sequence[Found], folder: Path) -> int:
     for record in done:
         copy = for_others(record)
         name = f"{folder_name(record.name)[:_LONGEST_NAME]}-{identity(record)[:12]}"
-        for path in _numbered(folder / "records" / name):
+        for path in _numbered(folder / RECORDS_FOLDER / name):
             if path in written:
                 continue
             there = _published(path)
@@ -172,14 +182,22 @@ def _files(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
         yield path
         return
     for folder, names in _folders(path, skipped):
-        if RECORD_NAME in names:
-            yield folder / RECORD_NAME
+        is_run = RECORD_NAME in names
+        # Published records lie in a folder of whatever name; in one of this name also what no longer begins like one.
+        is_theirs = folder.absolute().name == RECORDS_FOLDER
         for name in names:
-            is_log = RECORD_NAME in names and name.startswith(_LOG_OF_STEPS)
-            if name.endswith(LEDGER_ENDING) and not is_log and _is_ledger(folder / name):
-                yield folder / name
-        if folder.name == "records":
-            yield from (folder / name for name in names if name.endswith(".json") and name != RECORD_NAME)
+            file = folder / name
+            if name == RECORD_NAME:
+                is_one = True
+            elif name.endswith(LEDGER_ENDING):
+                is_one = not (is_run and name.startswith(_LOG_OF_STEPS)) and _is_ledger(file)
+            else:
+                is_one = name.endswith(".json") and (is_theirs or (not is_run and _begins_like_a_record(file)))
+            if is_one and not file.is_file():
+                # A pipe would be waited for without an end.
+                skipped.append((shown(file), "is no file that can be read"))
+            elif is_one:
+                yield file
 
 
 def _folders(path: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[Path, list[str]]]:
@@ -201,7 +219,7 @@ def _folders(path: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[Path,
 
 def _is_ledger(file: Path) -> bool:
     """Whether the first line that is not blank is a record, of whatever version; a file called so is one anyway."""
-    if "ledger" in file.name:
+    if "ledger" in file.name or not file.is_file():
         return True
     try:
         with file.open("rb") as lines:
@@ -219,6 +237,17 @@ def _is_ledger(file: Path) -> bool:
         # A record that was cut is named, as in any ledger.
         return True
     return isinstance(values, dict) and {"schema_version", "kind"} <= set(values)
+
+
+def _begins_like_a_record(file: Path) -> bool:
+    """Whether a JSON file begins with a record's first key; the files of a data set are long, and none begins so."""
+    if not file.is_file():
+        return False
+    try:
+        with file.open("rb") as opened:
+            return _BEGINNING.match(opened.read(_LONGEST_BEGINNING)) is not None
+    except OSError:
+        return False
 
 
 def _texts(file: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:

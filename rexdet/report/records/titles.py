@@ -5,12 +5,14 @@ A mark is the first digits of what differs, as the records have it; where nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from rexdet.report.records.facts import RowKey, Setting, Start
+from rexdet.runs.matrix import content_key
 
 _DIGITS = 6
+_MOST_WORDS, _LONGEST_MARK = 2, 60
 # What the words of Setting.images are of.
 _IMAGES = ("trained on", "images", "unread")
 
@@ -18,7 +20,7 @@ _IMAGES = ("trained on", "images", "unread")
 def with_marks(settings: Iterable[Setting]) -> dict[Setting, Setting]:
     """Each setting -> the same with marks of its images, and of its configuration in detection.
 
-    In transfer other numbers that a search has chosen are no other title: a table takes the group of most runs.
+    In transfer other numbers that a search has chosen are no other title; `config_mark` names them.
     """
     alike: dict[tuple[str, str], list[Setting]] = {}
     for setting in settings:
@@ -38,6 +40,26 @@ def with_variants(keys: Iterable[tuple[RowKey, Setting, Start]]) -> dict[tuple[R
         else setting
         for row, setting, start in listed
     }
+
+
+def config_mark(config: str, others: Sequence[str]) -> str:
+    """What parts a transfer configuration from others: "learning_rate 0.01", or its hash where that is much.
+
+    others: all configurations of the title, this one among them.
+    """
+    shared = set.intersection(*(set(_lines_below(other)) for other in others))
+    own = [f"{key} {value}" for key, value in _lines_below(config) if (key, value) not in shared]
+    if own and len(own) <= _MOST_WORDS and sum(map(len, own)) <= _LONGEST_MARK:
+        return ", ".join(own)
+    return f"config {content_key({'config': config})[:_DIGITS]}"
+
+
+def _lines_below(config: str) -> Iterator[tuple[str, str]]:
+    """(key, value) of each line that has both, wherever it stands."""
+    for line in config.splitlines():
+        key, colon, value = line.strip().partition(": ")
+        if colon:
+            yield key, value
 
 
 def _marked(setting: Setting, alike: list[Setting]) -> Setting:

@@ -14,6 +14,7 @@ from rexdet.report.tables.costs import count_costs, latencies
 from rexdet.report.tables.detection import comparison_table, detection_table, transfer_table
 from rexdet.report.tables.networks import Known, networks_table, row_keys
 from rexdet.report.tables.over_networks import correlations_table, ranks_table
+from rexdet.report.tables.protocols import protocols_table
 from rexdet.report.tables.row_pairs import overall_table, pairs_table
 from rexdet.report.tables.runs import latency_table, runs_table, searches_table
 from rexdet.report.tables.table import Table
@@ -25,6 +26,7 @@ TABLES = (
     "detection",
     "transfer",
     "published",
+    "protocols",
     "ranks",
     "correlations",
     "pairs",
@@ -75,6 +77,7 @@ class Summary:
             "detection": lambda: detection_table(self.groups, self.known),
             "transfer": lambda: transfer_table(self.groups, self.known),
             "published": lambda: comparison_table(self.groups, self.known),
+            "protocols": lambda: protocols_table(self.groups),
             "ranks": lambda: ranks_table(self.networks),
             "correlations": lambda: correlations_table(self.networks),
             "pairs": lambda: pairs_table(self.groups, self.known),

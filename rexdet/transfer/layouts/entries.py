@@ -24,6 +24,12 @@ class Entries:
     labels: tuple[str, ...]
     classes: tuple[str, ...]
 
+    @property
+    def key(self) -> str:
+        """SHA-256 over every image's class and name, hexadecimal; no image is read."""
+        lines = (f"{label}\t{file.name}" for label, file in zip(self.labels, self.files, strict=True))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Layout:

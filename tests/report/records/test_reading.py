@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from rexdet.errors import UserError
 from rexdet.report.records.facts import transfer_dataset
 from rexdet.report.records.groups import group
-from rexdet.report.records.reading import Found, merge, read, write_ledger
+from rexdet.report.records.reading import Found, merge, publish, read, write_ledger
 from rexdet.report.records.shared_copy import for_others
 from rexdet.report.tables.summary import summarise_runs
 from rexdet.runs import Data, DataSplit, Network
@@ -46,6 +47,44 @@ def test_nothing_to_read_is_one_line(tmp_path) -> None:
         read([tmp_path / "missing"])
     with pytest.raises(UserError, match="no record of a run here"):
         read([tmp_path])
+
+
+def test_a_path_without_a_record_is_told_beside_those_that_have_some(detection, written, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "blank.jsonl").write_text("\n\n")
+    found = read([written(detection()), tmp_path / "empty", tmp_path / "blank.jsonl"])
+    assert len(found.runs) == 1
+    assert found.skipped == tuple(
+        (str(tmp_path / name), "holds no record of a run") for name in ("empty", "blank.jsonl")
+    )
+
+
+def test_published_records_are_found_under_any_folder_name(detection, tmp_path, monkeypatch) -> None:
+    records = [detection(seed=seed) for seed in range(3)]
+    publish([Found(record, record.name) for record in records], tmp_path)
+    kept = tmp_path / "kept"
+    (tmp_path / "records").rename(kept)
+    (kept / "data.json").write_text('{"images": [], "schema_version": 1}')
+    assert len(read([kept]).runs) == len(read([tmp_path]).runs) == 3
+    assert not read([kept]).skipped
+    monkeypatch.chdir(kept)
+    assert len(read(["."]).runs) == 3
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "cut.json").write_text("{")
+    monkeypatch.chdir(tmp_path / "records")
+    with pytest.raises(UserError, match=r"cut\.json: not JSON"):
+        read(["."])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["record.json", "ledger.jsonl", "records/x.json"])
+def test_a_pipe_is_not_waited_for(name, detection, written) -> None:
+    folder = written(detection())
+    (folder / "records").mkdir()
+    os.mkfifo(folder / name)
+    found = read([folder])
+    assert len(found.runs) == 1
+    assert found.skipped == ((str(folder / name), "is no file that can be read"),)
 
 
 def test_merging_two_machines_loses_and_duplicates_nothing(detection, transfer, written, tmp_path) -> None:

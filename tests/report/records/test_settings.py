@@ -262,3 +262,84 @@ def test_the_tag_of_a_checkpoint_is_found_in_any_run_of_its_row(detection, trans
     assert row["imagenet"] == "76.13"
     (row,) = told(detection_table(groups, KNOWN))
     assert row["checkpoint"].startswith("@tv_in1k ")
+
+
+def fold_of_a_folder(transfer, number, top1, count=3, key="e", network="resnet50", seed=0):
+    """A run of transfer/run.py --kfold, on one of its folds."""
+    record = transfer(top1, seed, dataset="folder", network=network)
+    config = f"{record.config}fold: {number}\nfolds: {count}\nall_images: {key * 64}\ntraining_images: {number}\n"
+    splits = {
+        name: DataSplit(path="mine", images=20, fingerprint=f"{number}{place}" * 32)
+        for place, name in enumerate(("train", "val"))
+    }
+    return record.model_copy(update={"config": config, "data": record.data.model_copy(update=splits)})
+
+
+def test_folds_of_one_folder_are_averaged_and_paired_by_fold(transfer) -> None:
+    scores = {"resnet50": (0.9, 0.8, 0.7), "resnet18": (0.85, 0.74, 0.66)}
+    records = [
+        fold_of_a_folder(transfer, number, value, network=network)
+        for network, values in scores.items()
+        for number, value in enumerate(values)
+    ]
+    groups = tables(*records)
+    rows = told(transfer_table(groups, KNOWN))
+    # Student's t for three: 4.303 * 0.1 / sqrt(3).
+    assert {(row["network"], row["dataset"], row["value"]) for row in rows} == {
+        ("resnet50", "mine (3 folds)", "80.00 ± 24.84"),
+        ("resnet18", "mine (3 folds)", "75.00 ± 23.70"),
+    }
+    assert groups.transfer[next(iter(groups.transfer))].source.startswith("3 runs, folds 0, 1, 2:")
+    (pair,) = told(pairs_table(groups, KNOWN))
+    # Over the folds, in which the two differ by 5, 6 and 4: 4.303 * 1 / sqrt(3).
+    assert (pair["difference"].lstrip("-"), pair["pairs"]) == ("5.00 ± 2.48", "3")
+
+
+def test_another_seed_of_a_fold_is_no_other_fold(transfer) -> None:
+    records = [fold_of_a_folder(transfer, fold, 0.8, seed=seed) for fold in range(3) for seed in range(2)]
+    records[0] = fold_of_a_folder(transfer, 0, 0.9)
+    (one,) = tables(*records).transfer.values()
+    assert one.by_seed("top1") == pytest.approx({0: 0.85, 1: 0.8, 2: 0.8})
+    assert one.seeds == [0, 1, 2]
+
+
+def test_folds_of_other_folders_and_other_counts_are_apart(transfer) -> None:
+    records = [fold_of_a_folder(transfer, 0, 0.8, **changes) for changes in ({}, {"count": 5}, {"key": "f"})]
+    groups = tables(*records, transfer(0.7))
+    titles = sorted(setting.data for _, setting in groups.transfer)
+    assert titles == ["dtd", "mine (3 folds, images eeeeee)", "mine (3 folds, images ffffff)", "mine (5 folds)"]
+
+
+def test_rows_of_one_title_say_in_what_they_differ(transfer) -> None:
+    def trained(seed, *lines):
+        record = transfer(0.9, seed)
+        protocol = "".join(f"  {line}\n" for line in lines)
+        return record.model_copy(update={"config": f"{record.config}protocol:\n{protocol}"})
+
+    rates = [trained(0, "learning_rate: 0.1"), trained(1, "learning_rate: 0.1"), trained(2, "learning_rate: 0.01")]
+    marks = {setting.choice_mark: one for (_, setting), one in tables(*rates).transfer.items()}
+    assert {mark: len(one.runs) for mark, one in marks.items()} == {"learning_rate 0.1": 2, "learning_rate 0.01": 1}
+    many = [trained(0), trained(1, *(f"field_{number}: {number}" for number in range(9)))]
+    marks = [setting.choice_mark for _, setting in tables(*many).transfer]
+    assert len(set(marks)) == 2
+    assert all(mark.startswith("config ") for mark in marks)
+    (setting,) = (setting for _, setting in tables(*rates[:2]).transfer)
+    assert setting.choice_mark == ""
+
+
+def test_an_annotation_file_called_as_cocos_is_cocos_only_if_it_holds_as_much(detection) -> None:
+    def on(**changes):
+        record = detection(0.5)
+        val = record.data.val.model_copy(update=changes)
+        return record.model_copy(update={"data": record.data.model_copy(update={"val": val})})
+
+    for changes in ({}, {"annotations": 36_781}):
+        (key,) = tables(on(**changes)).detection
+        assert key[1].dataset == "coco-val2017"
+    for changes in ({"annotations": 7}, {"annotations": 10_777}, {"images": 4_999}):
+        groups = tables(on(**changes))
+        ((_, setting, _),) = groups.detection
+        assert setting.dataset == "coco/val2017"
+        assert not [
+            one for one in groups.detection.values() for one in detection_beside(one, "AP") if one.is_comparable
+        ]
