@@ -159,7 +159,7 @@ def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
         tables = [chosen_columns(tables[0], arguments.columns.split(","))]
     if not arguments.sort:
         return tables
-    keys = {column.key for table in tables for column in table.columns}
+    keys = {column.key for table in tables for column in (*table.columns, *table.empty)}
     if arguments.sort not in keys:
         raise UserError(f"no column is called {arguments.sort!r}", fix=f"there are {', '.join(sorted(keys))}")
     return [
@@ -178,7 +178,10 @@ def _told_of_details(summary: Summary, arguments: argparse.Namespace) -> list[st
     if named == ["intervals"] and not arguments.resamples:
         return ["--resamples 0 leaves the table intervals out."]
     saved, notes = summary.saved
-    return notes or ([] if saved else ["No run of a detector is among them."])
+    if saved or notes:
+        return notes
+    is_left_out = any(one.record.kind == "detection" for one in summary.runs)
+    return ["No run of a detector is in a table." if is_left_out else "No run of a detector is among them."]
 
 
 def _for_csv(summary: Summary, tables: list[Table], arguments: argparse.Namespace) -> Table:
@@ -239,7 +242,7 @@ def _print(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
         # A file or a pipe has no width: tables are not folded for one.
         console = Console(width=400)
     shown = [table for table in tables if arguments.table or table.id not in _NOT_PRINTED]
-    print_tables(shown or tables, console)
+    print_tables(shown or tables, console, with_wide=bool(arguments.columns))
     for note in (*summary.notes, *_told_of_details(summary, arguments)):
         console.print(Text(note), style="dim")
 

@@ -58,7 +58,7 @@ def test_every_format_is_written_by_one_command(runs, tmp_path, capsys) -> None:
         rows = list(csv.DictReader(file))
     # What was trained on a part of the images is a row of its own.
     assert [row["AP_percent"] for row in rows] == ["25.0", "25.0"]
-    assert [row["AP_runs"] for row in rows] == ["1", "1"]
+    assert [row["AP_n"] for row in rows] == ["1", "1"]
     assert "written: " in capsys.readouterr().out
 
 
@@ -70,7 +70,7 @@ def test_single_files_a_ledger_and_back(runs, tmp_path, capsys) -> None:
     assert execute("summarize", [str(ledger), str(runs), "--no-costs", "--csv", str(tmp_path / "b.csv")]) == 0
     assert "2 runs read, 2 more of them again" in capsys.readouterr().out
     assert "AP_percent" in (tmp_path / "a.csv").read_text()
-    assert "imagenet" in (tmp_path / "b.csv").read_text()
+    assert "ImageNet" in (tmp_path / "b.csv").read_text()
 
 
 def test_published_records_are_the_same_runs_without_a_machine(runs, tmp_path, capsys) -> None:

@@ -133,7 +133,7 @@ def test_csv_is_the_table_of_networks_unless_another_is_named(summarize: Summari
     with open("a.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["network"] for row in rows] == ["resnet18", "rexnet_1.0"]
-    assert rows[1]["imagenet_percent"]
+    assert rows[1]["ImageNet_top_1_percent"]
     assert summarize("runs", "--csv", "b.csv", "--table", "detection", "--table", "networks")[0] == 0
     assert "AP_percent" in (here / "b.csv").read_text()
 

@@ -21,11 +21,7 @@ from rexdet.report.tables.table import Cell, Table
 MOST_LINES = 40
 MOST_CLASSES = 100
 MOST_ROWS_OF_CLASSES = 8
-_COSTS = (
-    ("macs", "MACs (G)"),
-    ("parameters", "parameters (M)"),
-    ("latency", "latency, one image (ms)"),
-)
+_COSTS = ("macs", "parameters", "latency")
 
 
 def cost_charts(summary: Summary, palette: Palette) -> list[Plan]:
@@ -35,9 +31,10 @@ def cost_charts(summary: Summary, palette: Palette) -> list[Plan]:
         column.title: table.numbers(column.key) for column in table.columns if column.key.startswith(("ap", "transfer"))
     }
     keys = {column.title: column.key for column in table.columns}
+    titles = {column.key: column.title for column in table.columns}
     plans: list[Plan] = []
     for what in largest(numbers):
-        for key, title in _COSTS:
+        for key in _COSTS:
             found = _points(table, key, keys[what])
             # Rows of one network alone have one cost.
             if len({x.number for _, x, _ in found}) < 2:
@@ -47,9 +44,11 @@ def cost_charts(summary: Summary, palette: Palette) -> list[Plan]:
                 Point(one, x.number or 0.0, y.number or 0.0, _half(y), f"{row}: {y.text} at {x.text}")
                 for one, (row, x, y) in zip(series, found, strict=True)
             ]
-            more = _conditions(table, key) + ("" if plans else left_out(numbers))
-            caption = f"{what} against {title}. Bars: 95% interval over seeds.{more}"
-            plans.append(Plan(scatter, f"cost{len(plans)}", f"{what} / {title}", caption, (title, what), points))
+            # The column's title says for which size of image, or under which conditions.
+            title = titles[key]
+            caption = f"{what} against {title}. Bars: 95% interval over seeds.{'' if plans else left_out(numbers)}"
+            name = f"{what} / {title.partition(',')[0]}"
+            plans.append(Plan(scatter, f"cost{len(plans)}", name, caption, (title, what), points))
     return plans
 
 
@@ -154,14 +153,6 @@ def _points(table: Table, x: str, y: str) -> list[tuple[str, Cell, Cell]]:
         return []
     cells = [(row.key, row.cells[places[x]], row.cells[places[y]]) for row in table.rows]
     return [(key, one, other) for key, one, other in cells if one.number is not None and other.number is not None]
-
-
-def _conditions(table: Table, key: str) -> str:
-    if key != "latency":
-        return ""
-    place = [column.key for column in table.columns].index("latency")
-    sources = dict.fromkeys(row.cells[place].source.partition(";")[0] for row in table.rows if row.cells[place].text)
-    return f" Measured: {'; '.join(sources)}."
 
 
 def _evaluated(

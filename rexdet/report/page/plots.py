@@ -58,9 +58,11 @@ def scatter(prefix: str, title: str, caption: str, axes_titles: tuple[str, str],
     costs = [one.x for one in points]
     if min(costs) > 0 and max(costs) > _FAR_APART * min(costs):
         logarithmic(axes)
-    below, beside = axes_titles
-    axes.set_xlabel(label(below))
-    axes.set_ylabel(label(beside if len(beside) < _LONGEST_LABEL else f"{beside[: _LONGEST_LABEL - 2]}…"))
+    below, beside = (
+        label(title if len(title) < _LONGEST_LABEL else f"{title[: _LONGEST_LABEL - 2]}…") for title in axes_titles
+    )
+    axes.set_xlabel(below)
+    axes.set_ylabel(beside)
     rows = tuple(one.series.row for one in points)
     return Chart(title, caption, as_svg(figure, prefix, caption), rows, marker_legend([one.series for one in points]))
 

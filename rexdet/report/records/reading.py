@@ -21,6 +21,7 @@ from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
 from rexdet.report.records.shared_copy import for_others
 from rexdet.report.records.states import Found, identity, merge
+from rexdet.report.records.visible import visible
 from rexdet.runs.matrix import folder_name
 from rexdet.runs.record import RECORD_NAME, SCHEMA_VERSION, RunRecord, first_error, write_record
 
@@ -104,8 +105,8 @@ def parse(text: bytes) -> RunRecord:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as text that every file takes: bytes of its name that are no UTF-8 become backslash escapes."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+    """A path as text that every file takes: bytes that are no UTF-8 and control characters become backslash escapes."""
+    return visible(os.fsencode(path).decode("utf-8", errors="backslashreplace"))
 
 
 def write_ledger(runs: Sequence[Found], path: Path) -> None:

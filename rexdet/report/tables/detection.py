@@ -10,15 +10,7 @@ from rexdet.report.records.groups import Group, Groups
 from rexdet.report.statistics.intervals import compare_paired, describe
 from rexdet.report.tables.beside import DETECTION_METRICS, Beside, detection_beside, transfer_beside
 from rexdet.report.tables.detection_rows import DetectionRow, detection_rows
-from rexdet.report.tables.networks import (
-    Known,
-    cost_cells,
-    group_cell,
-    identity_cells,
-    latency_conditions,
-    row_id,
-    with_conditions,
-)
+from rexdet.report.tables.networks import Known, group_cell, identity_cells, row_id, seeds_cell
 from rexdet.report.tables.run_cells import detector_cells, effort_cells
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, printed, words
 
@@ -40,10 +32,9 @@ _COLUMNS = (
     Column("frozen", "AP, backbone frozen (%)", "%", help="no stage of the backbone learns"),
     Column("random", "AP, random weights (%)", "%", help="the same network from random initialisation"),
     Column("gain", "over random (points)", "points", help="what the checkpoint brings, paired by seed"),
-    Column("seeds", "runs", "runs"),
+    Column("seeds", "seeds", "seeds", help="that the numbers are over"),
     Column("parameters", "parameters (M)", "M", help="of the backbone with its classifier"),
-    Column("macs", "MACs (G)", "G", help="of the backbone for one image of the next column's size"),
-    Column("size", "at px", "px"),
+    Column("macs", "MACs (G)", "G", help="of the backbone, one image"),
     Column(
         "detector_parameters",
         "whole detector (M)",
@@ -52,7 +43,7 @@ _COLUMNS = (
     ),
     Column(
         "detector_macs",
-        "its MACs (G)",
+        "whole detector, MACs (G)",
         "G",
         help="of the whole detector for the boxes of one 1280 x 800 picture, 1,000 proposals, no mask head",
     ),
@@ -66,8 +57,8 @@ _COLUMNS = (
 
 def detection_table(groups: Groups, known: Known) -> Table:
     """A row for each network, checkpoint, setting, norm and freezing, followed by what is printed for the same."""
-    conditions = latency_conditions(groups, known)
-    columns = [with_conditions(column, conditions) for column in _COLUMNS]
+    costs = known.cost_columns(groups)
+    columns = [costs.titled(column) for column in _COLUMNS]
     builder = TableBuilder("detection", "Detection", columns)
     asked: set[str] = set()
     for row in detection_rows(groups):
@@ -75,7 +66,7 @@ def detection_table(groups: Groups, known: Known) -> Table:
         cells = {
             **_number_cells(row),
             **identity_cells(row.key, groups.sources[row.key]),
-            **cost_cells(row.key, groups, known, conditions),
+            **costs.cells(row.key),
         }
         builder.add(f"{name} {setting.title}", cells, of=name)
         for published_row in _printed(row.shown, asked):
@@ -108,7 +99,7 @@ def _number_cells(row: DetectionRow) -> dict[str, Cell]:
         "frozen": group_cell(row.frozen, "AP") if row.frozen else MISSING,
         "random": group_cell(row.control, "AP") if row.control else MISSING,
         "gain": _gain(main, row.control),
-        "seeds": fact(len(shown.runs)),
+        "seeds": seeds_cell(shown),
         **detector_cells(shown),
         **effort_cells(shown),
     }
@@ -125,7 +116,7 @@ def transfer_table(groups: Groups, known: Known) -> Table:
         Column("metric", "metric"),
         Column("value", "accuracy (%)", "%"),
         Column("top1", "top-1 (%)", "%"),
-        Column("seeds", "runs", "runs"),
+        Column("seeds", "seeds", "seeds", help="that the accuracy is over"),
         Column("images", "training images", "images"),
         Column("hours", "training (h)", "h"),
     )
@@ -134,7 +125,8 @@ def transfer_table(groups: Groups, known: Known) -> Table:
     for (row, setting), group in sorted(groups.transfer.items(), key=_transfer_order):
         metric = known.metric(setting.dataset)
         train = group.runs[0].record.data.train
-        head = f"{setting.recipe} {setting.what}".strip()
+        marked = f"{setting.recipe} ({setting.choice_mark})" if setting.choice_mark else setting.recipe
+        head = f"{marked} {setting.what}".strip()
         cells = {
             "from": words("ours"),
             **identity_cells(row, groups.sources[row]),
@@ -143,7 +135,7 @@ def transfer_table(groups: Groups, known: Known) -> Table:
             "metric": words(metric),
             "value": group_cell(group, metric),
             "top1": group_cell(group, "top1"),
-            "seeds": fact(len(group.runs)),
+            "seeds": seeds_cell(group),
             "images": fact(train.images) if train and train.images else MISSING,
             **{key: cell for key, cell in effort_cells(group).items() if key == "hours"},
         }
@@ -158,6 +150,16 @@ def transfer_table(groups: Groups, known: Known) -> Table:
         "none to choose by; in kNN on a checkpoint nothing is random. The same in all: the images, the split, and a "
         "search, done once. Hyper-parameters were chosen on validation images; the test images were looked at once."
     )
+    if any(group.is_folded for group in groups.transfer.values()):
+        builder.notes.append(
+            "Of a folder in folds the mean is over its folds. Their training images overlap, so that the interval is "
+            "narrower than it should be."
+        )
+    if any(setting.choice_mark for _, setting in groups.transfer):
+        builder.notes.append(
+            "Where the runs of one row differ in more than their seed, its rows here say in what; everywhere else the "
+            "one of most runs stands for all of them."
+        )
     return builder.build()
 
 

@@ -14,7 +14,7 @@ import io
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +22,7 @@ from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
 from rexdet.report.records.reading import read, shown
 from rexdet.report.tables.summary import TABLES, summarise_runs
-from rexdet.report.tables.table import Table
+from rexdet.report.tables.table import MISSING, Table
 from rexdet.report.tables.writers import markdown_table
 
 _BEGIN = "<!-- begin: "
@@ -87,15 +87,20 @@ def differences(where: str, stands: str, expected: str) -> list[str]:
 
 
 def chosen_columns(table: Table, keys: Sequence[str]) -> Table:
-    """The table with these columns alone, in this order. Raises UserError for one that it does not have."""
-    places = {column.key: place for place, column in enumerate(table.columns)}
+    """The table with these columns alone, in this order; one in which nothing stands is given empty.
+
+    Raises UserError for one that the table never has.
+    """
+    columns = {column.key: column for column in (*table.columns, *table.empty)}
     for key in keys:
-        if key not in places:
-            raise UserError(f"the table {table.id} has no column {key!r}", fix=f"it has {', '.join(places)}")
+        if key not in columns:
+            raise UserError(f"the table {table.id} has no column {key!r}", fix=f"it has {', '.join(columns)}")
+    places = {column.key: place for place, column in enumerate(table.columns)}
     rows = tuple(
-        type(row)(row.key, tuple(row.cells[places[key]] for key in keys), row.origin, row.of) for row in table.rows
+        replace(row, cells=tuple(row.cells[places[key]] if key in places else MISSING for key in keys))
+        for row in table.rows
     )
-    return Table(table.id, table.title, tuple(table.columns[places[key]] for key in keys), rows, table.notes)
+    return replace(table, columns=tuple(columns[key] for key in keys), rows=rows, empty=())
 
 
 def _lines(page: Path) -> list[str]:

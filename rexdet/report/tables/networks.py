@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from rexdet import published
 from rexdet.report.records.facts import RowKey, Setting
-from rexdet.report.records.groups import Group, Groups, is_tagged
-from rexdet.report.tables.costs import RULE, Cost, Latency, shown_conditions, single_image
-from rexdet.report.tables.table import Cell, Column, Table, TableBuilder, measured, printed, words
+from rexdet.report.records.groups import Group, Groups, draw_of, is_tagged
+from rexdet.report.tables.cost_columns import CostColumns, cost_columns
+from rexdet.report.tables.costs import Cost, Latency
+from rexdet.report.tables.table import Cell, Column, Table, TableBuilder, fact, measured, printed, words
+from rexdet.runs import Network
 
 # Which transfer metric a data set is reported by stands with the data set; a folder of one's own has top-1.
 DEFAULT_METRIC = "top1"
@@ -28,6 +30,10 @@ class Known:
         """The metric of a data set: top1 or mean_per_class."""
         return self.metrics.get(dataset.partition(":")[0], DEFAULT_METRIC)
 
+    def cost_columns(self, groups: Groups) -> CostColumns:
+        """The costs of the groups' rows, as every table shows them."""
+        return cost_columns(groups, self.costs, self.latencies)
+
 
 def networks_table(groups: Groups, known: Known) -> Table:
     """A row for each network and checkpoint; the runs from random weights are a row of their own as well.
@@ -38,12 +44,12 @@ def networks_table(groups: Groups, known: Known) -> Table:
     transfer = _columns_of(setting for _, setting in groups.transfer)
     places = {("detection", title): f"ap{place}" for place, title in enumerate(detection)}
     places |= {("transfer", title): f"transfer{place}" for place, title in enumerate(transfer)}
-    conditions = latency_conditions(groups, known)
-    facts = [with_conditions(column, conditions) for column in _FACTS]
+    costs = known.cost_columns(groups)
+    facts = [costs.titled(column) for column in _FACTS]
     columns = [*facts, *_detection_columns(detection), *_transfer(transfer, known)]
     builder = TableBuilder("networks", "Networks", columns)
-    for row in row_keys(groups):
-        cells = {**identity_cells(row, groups.sources[row]), **cost_cells(row, groups, known, conditions)}
+    for row in networks_of_rows(groups):
+        cells = {**identity_cells(row, groups.sources[row]), **costs.cells(row)}
         cells["imagenet"] = _imagenet(row, groups)
         for column, candidates in _numbers_of(groups.of_row[row]).items():
             found = largest(candidates)
@@ -52,7 +58,7 @@ def networks_table(groups: Groups, known: Known) -> Table:
             cells[places[column]] = group_cell(found, metric)
         builder.add(row_id(row), cells)
     builder.notes += [
-        f"{RULE}.",
+        *costs.notes(),
         (
             "A row is a network with one checkpoint, known by its SHA-256: what was done with another file is another "
             "row. ImageNet top-1 is as published for that checkpoint, never ours."
@@ -70,16 +76,23 @@ _FACTS = (
     Column("network", "network"),
     Column("checkpoint", "checkpoint", help="first digits of its SHA-256, and where it came from"),
     Column("parameters", "parameters (M)", "M", help="of the network with its classifier"),
-    Column("macs", "MACs (G)", "G", help="of one image at the size of the next column"),
-    Column("size", "at px", "px", help="side of the image that MACs were counted for"),
+    Column("macs", "MACs (G)", "G", help="of the network, one image"),
     Column("latency", "latency (ms)", "ms", help="of the network, one image"),
     Column("imagenet", "ImageNet top-1 (%)", "%", help="as published"),
 )
 
 
-def row_keys(groups: Groups) -> list[RowKey]:
-    """Every row there is a number for, by network; a checkpoint before random weights."""
-    return sorted(groups.of_row, key=lambda row: (row.network, not row.sha, row.sha))
+def networks_of_rows(groups: Groups) -> dict[RowKey, list[Network]]:
+    """Every row there is a number for, by network, a checkpoint before random weights; each with its networks.
+
+    They are those that its runs' records tell: one, and in a study one for every width that its runs found.
+    """
+    networks: dict[RowKey, list[Network]] = {}
+    for row in sorted(groups.of_row, key=lambda row: (row.network, not row.sha, row.sha)):
+        found = [one.record.network for group in groups.of_row[row] for one in group.runs]
+        told = {(network.name, repr(network.overrides)): network for network in found if network is not None}
+        networks[row] = list(told.values())
+    return networks
 
 
 def row_id(row: RowKey) -> str:
@@ -96,40 +109,20 @@ def identity_cells(row: RowKey, source: str = "") -> dict[str, Cell]:
     return {"network": words(row.network), "checkpoint": Cell(name, source=f"{source}, SHA-256 {row.sha}")}
 
 
-def latency_conditions(groups: Groups, known: Known) -> str:
-    """The conditions under which the latencies of all tables were measured: one device, one back end."""
-    return shown_conditions(known.latencies, (row.network for row in groups.of_row))
-
-
-def with_conditions(column: Column, conditions: str) -> Column:
-    """The column; that of latencies with device, back end, dtype and batch in its title."""
-    is_latency = column.key == "latency" and conditions
-    return replace(column, title=f"{column.title}, {conditions}") if is_latency else column
-
-
-def cost_cells(row: RowKey, groups: Groups, known: Known, conditions: str) -> dict[str, Cell]:
-    """Parameters, MACs and latency, each with how it is known. conditions: of the latency."""
-    cells = {}
-    cost = known.costs.get(row.network) or _recorded_cost(row, groups)
-    if cost is not None:
-        source = f"counted, {cost.size} px" if cost.size else "counted by the run, at its own size"
-        cells["parameters"] = Cell(f"{cost.parameters / 1e6:.2f}", cost.parameters / 1e6, "ours", None, source)
-        cells["macs"] = Cell(f"{cost.macs / 1e9:.3f}", cost.macs / 1e9, "ours", None, source)
-        if cost.size:
-            cells["size"] = Cell(str(cost.size), float(cost.size))
-    measured_once = single_image(known.latencies.get(row.network, ()), conditions)
-    if measured_once is not None:
-        source = f"{measured_once.conditions}; {measured_once.source}"
-        milliseconds = measured_once.milliseconds
-        cells["latency"] = Cell(f"{milliseconds:.1f}", milliseconds, "ours", None, source)
-    return cells
-
-
 def group_cell(group: Group, key: str) -> Cell:
     """Mean and interval of a number over the seeds of a group, in per cent."""
     setting = group.setting
     told = f"{setting.recipe}; {setting.variant}" if setting.variant else setting.recipe
     return measured(group.values(key), scale=100, source=f"{group.source} ({told})", runs=group.names)
+
+
+def seeds_cell(group: Group) -> Cell:
+    """How many seeds (of a folder in folds: folds) a group's numbers are over, a run that tells none being one.
+
+    Of how many runs, its source says: a seed may have run more than once.
+    """
+    untold = sum(draw_of(one.record) is None for one in group.runs)
+    return replace(fact(len(group.seeds) + untold), source=group.source)
 
 
 def largest(groups: Sequence[Group]) -> Group:
@@ -148,18 +141,6 @@ def _numbers_of(groups: Sequence[Group]) -> dict[tuple[str, str], list[Group]]:
             setting = group.setting.shared
             found.setdefault((setting.task, setting.title), []).append(group)
     return found
-
-
-def _recorded_cost(row: RowKey, groups: Groups) -> Cost | None:
-    for group in groups.of_row[row]:
-        counted = [one.record.metrics.get("network", {}) for one in group.runs]
-        if all(numbers.get("macs") and numbers.get("parameters") for numbers in counted):
-            # What a search found differs from seed to seed: the largest of its runs.
-            parameters, macs = (
-                max(float(numbers[name] or 0) for numbers in counted) for name in ("parameters", "macs")
-            )
-            return Cost(round(parameters), round(macs), 0)
-    return None
 
 
 def _imagenet(row: RowKey, groups: Groups) -> Cell:

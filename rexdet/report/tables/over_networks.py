@@ -34,7 +34,7 @@ def ranks_table(networks: Table) -> Table:
     builder = TableBuilder("ranks", "Mean ranks", columns)
     for family, scores in scores_by_family(networks).items():
         rows, datasets = largest_block(scores)
-        if len(rows) > 1:
+        if rows:
             _rank(builder, family, scores, rows, datasets)
     if builder.rows:
         builder.notes.insert(0, "1 is the best; equal numbers share a rank.")
@@ -42,18 +42,15 @@ def ranks_table(networks: Table) -> Table:
 
 
 def largest_block(scores: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[str]]:
-    """(rows, data sets) such that every row has every set: of two sets or more, with as many numbers as there are.
+    """(rows, data sets) such that every row has every set: two or more of each, with as many numbers as there are.
 
-    Looked at are the sets of each row, and those that two rows share. Empty where no two sets are shared.
+    Looked at are the sets of each row, and those that two rows share. Empty where no two rows share two sets.
     """
     sets = Counter(frozenset(values) for values in scores.values())
     common = [found for found, _ in sets.most_common(_MOST_SETS)]
     candidates = {*sets, *(one & other for one, other in combinations(common, 2))}
-    sizes = {
-        found: len(found) * sum(count for own, count in sets.items() if own >= found)
-        for found in candidates
-        if len(found) > 1
-    }
+    owners = {found: sum(count for own, count in sets.items() if own >= found) for found in candidates}
+    sizes = {found: len(found) * rows for found, rows in owners.items() if len(found) > 1 and rows > 1}
     if not sizes:
         return [], []
     best = max(sizes, key=lambda found: (sizes[found], len(found), sorted(found)))
@@ -140,7 +137,7 @@ def correlations_table(networks: Table) -> Table:
             {
                 "one": words(titles[one]),
                 "other": words(titles[other]),
-                "count": fact(float(found.count)),
+                "count": fact(found.count),
                 "pearson": _rounded(found.pearson),
                 "interval": interval,
                 "p": _rounded(found.p_value, 3),

@@ -178,7 +178,8 @@ def _cells(pair: _Pair, comparison: Comparison, paired_by: str) -> dict[str, Cel
     needed = None
     if summary.deviation is not None:
         needed = runs_needed(summary.mean, summary.deviation, most=_MOST_RUNS)
-    too_many = MISSING if tells_nothing else Cell(f"over {_MOST_RUNS:,}", float(_MOST_RUNS + 1))
+    # How many it would be, nobody has computed: the words stand without a number.
+    too_many = MISSING if tells_nothing else words(f"over {_MOST_RUNS:,}")
     return {
         "setting": words(pair.setting),
         "one": words(pair.one),

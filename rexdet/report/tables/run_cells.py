@@ -15,9 +15,9 @@ def effort_cells(group: Group) -> dict[str, Cell]:
     cells = {}
     if hours and len(hours) == len(records):
         mean = sum(hours) / len(hours)
-        cells["hours"] = Cell(f"{mean:.2f}" if mean >= 0.1 else f"{mean:.4f}", mean)
+        cells["hours"] = Cell(f"{mean:.2f}" if mean >= 0.1 else f"{mean:.4f}", mean, source=f"mean of {group.source}")
     if memory:
-        cells["memory"] = Cell(f"{max(memory):.2f}", max(memory))
+        cells["memory"] = Cell(f"{max(memory):.2f}", max(memory), source=f"most of {group.source}")
     return cells
 
 
@@ -27,9 +27,10 @@ def detector_cells(group: Group) -> dict[str, Cell]:
     first = costs[0]
     if first is None or any(cost != first for cost in costs):
         return {}
-    cells = {"detector_parameters": Cell(f"{first.parameters / 1e6:.2f}", first.parameters / 1e6)}
+    source = f"counted by {group.source}"
+    cells = {"detector_parameters": Cell(f"{first.parameters / 1e6:.2f}", first.parameters / 1e6, source=source)}
     if first.macs is not None:
-        cells["detector_macs"] = Cell(f"{first.macs / 1e9:.1f}", first.macs / 1e9)
+        cells["detector_macs"] = Cell(f"{first.macs / 1e9:.1f}", first.macs / 1e9, source=source)
     return cells
 
 

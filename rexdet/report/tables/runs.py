@@ -10,7 +10,7 @@ from rexdet.report.records.groups import Groups
 from rexdet.report.records.reading import Found
 from rexdet.report.tables.costs import device_of, latencies
 from rexdet.report.tables.networks import row_id
-from rexdet.report.tables.table import Cell, Column, Table, TableBuilder, fact, scaled, words
+from rexdet.report.tables.table import Cell, Column, Table, TableBuilder, fact, number_in_order, scaled, words
 
 # What of a record's versions explains a number.
 _TELLING = ("rexdet", "python", "torch", "torchvision", "detectron2", "mmdet", "mmcv", "mmengine", "numpy", "pillow")
@@ -40,7 +40,7 @@ def searches_table(groups: Groups) -> Table:
             {
                 "network": words(record.network.name if row and record.network else None),
                 "data": words(train.path if train else None),
-                "seed": fact(record.seed),
+                "seed": number_in_order(record.seed),
                 "macs": scaled(cost.get("macs"), 1e-9, 3),
                 "baseline": scaled(cost.get("baseline_macs"), 1e-9, 3),
                 "share": scaled(cost.get("share_of_baseline"), 100, 1),
@@ -112,7 +112,7 @@ def runs_table(runs: Sequence[Found], left_out: Sequence[tuple[str, str]]) -> Ta
                 "run": words(record.name),
                 "kind": words(record.kind),
                 "network": words(row_id(row) if row else None),
-                "seed": fact(record.seed),
+                "seed": number_in_order(record.seed),
                 "status": words(record.status),
                 "out": words(reasons.get(one.where)),
                 "selection": words(f"{weights.selection}, {weights.holds}" if weights else None),

@@ -12,7 +12,7 @@ from rexdet.report.records.saved import Saved, saved_runs
 from rexdet.report.tables.answers import answers_table
 from rexdet.report.tables.costs import count_costs, latencies
 from rexdet.report.tables.detection import comparison_table, detection_table, transfer_table
-from rexdet.report.tables.networks import Known, networks_table, row_keys
+from rexdet.report.tables.networks import Known, networks_of_rows, networks_table
 from rexdet.report.tables.over_networks import correlations_table, ranks_table
 from rexdet.report.tables.protocols import protocols_table
 from rexdet.report.tables.row_pairs import overall_table, pairs_table
@@ -131,7 +131,7 @@ def summarise_runs(
     """
     groups = group(reading.runs, with_partial=with_partial)
     known = Known(
-        costs=count_costs(row_keys(groups)) if with_costs else {},
+        costs=count_costs(networks_of_rows(groups)) if with_costs else {},
         latencies=latencies(reading.runs),
         metrics=METRICS,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from rexdet.report.records.visible import visible
 from rexdet.report.statistics.intervals import Summary, describe, summarise
 
 Status = Literal["ours", "published", "missing", "fact"]
@@ -67,13 +68,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """id: short, for files and links. notes: what a reader must know."""
+    """id: short, for files and links. notes: what a reader must know. empty: columns in which nothing stands: left out,
+    and there for whoever names them.
+    """
 
     id: str
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    empty: tuple[Column, ...] = ()
 
     def numbers(self, key: str) -> dict[str, float]:
         """The numbers of a column by the key of their row, in the column's unit; empty cells are left out."""
@@ -118,17 +122,16 @@ class TableBuilder:
         known = {column.key for column in self.columns}
         if unknown := set(cells) - known:
             raise KeyError(f"{self.id} has no column {sorted(unknown)[0]!r}")
-        self.rows.append(Row(key, tuple(cells.get(column.key, MISSING) for column in self.columns), origin, of or key))
+        found = tuple(_visible(cells.get(column.key, MISSING)) for column in self.columns)
+        self.rows.append(Row(visible(key), found, origin, visible(of or key)))
 
-    def build(self, *, drop_empty: bool = True) -> Table:
-        """The table; columns in which nothing stands are left out."""
-        kept = [
-            place
-            for place in range(len(self.columns))
-            if not drop_empty or any(row.cells[place].text for row in self.rows)
-        ]
+    def build(self) -> Table:
+        """The table; columns in which nothing stands are left out of it, and named beside."""
+        kept = [place for place in range(len(self.columns)) if any(row.cells[place].text for row in self.rows)]
         rows = tuple(Row(row.key, tuple(row.cells[place] for place in kept), row.origin, row.of) for row in self.rows)
-        return Table(self.id, self.title, tuple(self.columns[place] for place in kept), rows, tuple(self.notes))
+        columns = tuple(replace(self.columns[place], title=visible(self.columns[place].title)) for place in kept)
+        empty = tuple(column for place, column in enumerate(self.columns) if place not in kept)
+        return Table(self.id, self.title, columns, rows, tuple(map(visible, self.notes)), empty)
 
 
 def words(text: str | None) -> Cell:
@@ -137,8 +140,13 @@ def words(text: str | None) -> Cell:
 
 
 def fact(value: float | None, digits: int = 0) -> Cell:
-    """A number that needs no origin, such as a count."""
-    return MISSING if value is None else Cell(f"{value:,.{digits}f}", float(value))
+    """A number that needs no origin, such as a count; a whole one stays whole in files."""
+    return MISSING if value is None else Cell(f"{value:,.{digits}f}", value)
+
+
+def number_in_order(value: int | None) -> Cell:
+    """A number that counts nothing, such as a seed: every digit, and nothing between them."""
+    return MISSING if value is None else Cell(str(value), value)
 
 
 def scaled(value: float | None, scale: float, digits: int) -> Cell:
@@ -161,6 +169,11 @@ def printed(value: float, text: str, source: str) -> Cell:
     return Cell(text, float(value), "published", None, source)
 
 
+def _visible(cell: Cell) -> Cell:
+    text, source = visible(cell.text), visible(cell.source)
+    return cell if (text, source) == (cell.text, cell.source) else replace(cell, text=text, source=source)
+
+
 def _cell_json(cell: Cell, column: Column) -> Any:
     if not cell.text:
         return None
@@ -171,5 +184,5 @@ def _cell_json(cell: Cell, column: Column) -> Any:
     if cell.summary is not None:
         summary = cell.summary
         interval = None if summary.low is None else [summary.low, summary.high]
-        plain |= {"runs": summary.count, "deviation": summary.deviation, "interval": interval}
+        plain |= {"n": summary.count, "deviation": summary.deviation, "interval": interval}
     return plain

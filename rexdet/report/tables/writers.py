@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -20,10 +23,14 @@ _WIDE = ("command", "versions", "machine", "events", "where", "differs")
 _MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "|*_<>`"})
 
 
-def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Print tables for a person. What does not fit into the width is wrapped, never cut."""
+def print_tables(tables: Sequence[Table], console: Console, *, with_wide: bool = False) -> None:
+    """Print tables for a person. What does not fit into the width is wrapped, never cut.
+
+    with_wide: also the columns of long words, which are otherwise named below the table.
+    """
     for table in tables:
-        shown = [place for place, column in enumerate(table.columns) if column.key not in _WIDE]
+        left_out = [column.key for column in table.columns if column.key in _WIDE and not with_wide]
+        shown = [place for place, column in enumerate(table.columns) if column.key not in left_out]
         drawn = RichTable(title=table.title, title_justify="left", title_style="bold", show_lines=False)
         for place in shown:
             column = table.columns[place]
@@ -31,7 +38,9 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         for row in table.rows:
             drawn.add_row(*(_rich(row.cells[place]) for place in shown))
         console.print(drawn)
-        for note in table.notes:
+        named = ", ".join(left_out)
+        told = [f"Too wide for here: {named}. --columns shows them; files and the page have them."] if left_out else []
+        for note in (*table.notes, *told):
             console.print(Text(note), style="dim")
         console.print()
 
@@ -67,26 +76,26 @@ def markdown_table(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """One table as CSV (RFC 4180): numbers unrounded in the column's unit, with interval and runs beside; no dashes."""
-    with_spread = [
-        any(row.cells[place].summary is not None for row in table.rows) for place in range(len(table.columns))
-    ]
-    with_origin = [
-        any(row.cells[place].status == "published" for row in table.rows) for place in range(len(table.columns))
-    ]
-    head: list[str] = ["row"]
+    """One table as CSV (RFC 4180): numbers unrounded in the column's unit, and what stands behind them; no dashes.
+
+    Columns are named after their titles, with the unit at the end. Beside a number stand its interval and of how many
+    it is (low, high, n), whether it is ours or published (status), and where it comes from (source).
+    """
+    taken = {"row"}
+    head = ["row"]
+    parts = []
     for place, column in enumerate(table.columns):
-        head.append(_csv_name(column))
-        head += [f"{column.key}_{what}" for what in ("low", "high", "runs")] if with_spread[place] else []
-        head += [f"{column.key}_status"] if with_spread[place] or with_origin[place] else []
-        head += [f"{column.key}_source"] if with_spread[place] or with_origin[place] else []
+        parts.append(_csv_parts([row.cells[place] for row in table.rows]))
+        head += _csv_names(column, parts[-1], taken)
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
+    # With these ends of a line a return within a value is quoted as well.
+    writer = csv.writer(written, lineterminator="\r\n")
     writer.writerow(head)
     for row in table.rows:
         line: list[object] = [row.key]
-        for place, column in enumerate(table.columns):
-            line += _csv_cells(row.cells[place], column, with_spread[place], with_origin[place])
+        for cell, column, beside in zip(row.cells, table.columns, parts, strict=True):
+            line.append(cell.number if column.is_number else cell.text)
+            line += [_csv_part(cell, part) for part in beside]
         writer.writerow(line)
     return written.getvalue()
 
@@ -122,8 +131,7 @@ def sorted_rows(table: Table, key: str, *, descending: bool = True) -> Table:
     filled.sort(
         key=lambda row: (row.cells[place].number or 0.0) if is_number else row.cells[place].text, reverse=descending
     )
-    rows = (*filled, *(row for row in table.rows if empty(row)))
-    return Table(table.id, table.title, table.columns, rows, table.notes)
+    return replace(table, rows=(*filled, *(row for row in table.rows if empty(row))))
 
 
 def _rich(cell: Cell) -> Text:
@@ -143,22 +151,49 @@ def _escaped(text: str) -> str:
     return " ".join(text.split()).translate(_MARKDOWN)
 
 
-def _csv_name(column: Column) -> str:
-    unit = {"%": "percent"}.get(column.unit, column.unit)
-    return f"{column.key}_{unit}" if unit and unit not in ("no.", "p") else column.key
+def _csv_parts(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """What stands beside the numbers of a column."""
+    with_spread = any(cell.summary is not None for cell in cells)
+    with_status = any(cell.status in ("ours", "published") for cell in cells)
+    with_source = any(cell.source for cell in cells)
+    parts = ("low", "high", "n") if with_spread else ()
+    return (*parts, *(["status"] if with_status else []), *(["source"] if with_source else []))
 
 
-def _csv_cells(cell: Cell, column: Column, with_spread: bool, with_origin: bool) -> list[object]:
-    line: list[object] = [cell.number if column.is_number and cell.text else cell.text]
-    if line[0] is None:
-        line = [""]
-    if with_spread:
-        summary = cell.summary
-        ends = ("", "") if summary is None or summary.low is None else (summary.low, summary.high)
-        line += [*ends, "" if summary is None else summary.count]
-    if with_spread or with_origin:
-        line += [cell.status if cell.text else "missing", cell.source]
-    return line
+def _csv_names(column: Column, parts: Sequence[str], taken: set[str]) -> list[str]:
+    """The names of a column and of what stands beside it; taken: names of others, to which they are added.
+
+    They follow from the column's title alone, so that a setting more or less renames no other column.
+    """
+    words = _slug(column.title.replace(f"({column.unit})", "") if column.unit else column.title)
+    unit = _slug({"%": "percent", "no.": "", "p": ""}.get(column.unit, column.unit))
+    if unit in (words.partition("_")[0], words.rpartition("_")[2], words):
+        # The title names it: "seeds", "seeds needed".
+        unit = ""
+    for number in count(1):
+        stem = words if number == 1 else f"{words}_{number}"
+        names = ["_".join(filter(None, (stem, unit))), *(f"{stem}_{part}" for part in parts)]
+        # Databases do not tell capitals from small letters.
+        if taken.isdisjoint(name.casefold() for name in names):
+            break
+    taken.update(name.casefold() for name in names)
+    return names
+
+
+def _slug(text: str) -> str:
+    """Letters and digits as they are, and one underscore for all between them."""
+    return re.sub(r"[\W_]+", "_", text.replace("'", "")).strip("_")
+
+
+def _csv_part(cell: Cell, part: str) -> object:
+    summary = cell.summary
+    if part == "status":
+        return cell.status if cell.text else "missing"
+    if part == "source":
+        return cell.source
+    if summary is None:
+        return None
+    return {"low": summary.low, "high": summary.high, "n": summary.count}[part]
 
 
 def _tex_line(cells: Iterable[str]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from rexdet.report.records.groups import group
 from rexdet.report.records.reading import Found
 from rexdet.report.tables.answers import answers_table
-from rexdet.report.tables.costs import Cost
+from rexdet.report.tables.costs import Cost, Rule
 from rexdet.report.tables.networks import Known
 
-KNOWN = Known(
-    costs={name: Cost(1, macs, 224) for name, macs in {"big": 3 * 10**9, "small": 10**9, "bad": 10**8}.items()}
-)
+MACS = {"big": 3 * 10**9, "small": 10**9, "bad": 10**8}
+KNOWN = Known(costs={name: Cost(1, macs, Rule(224), "counted") for name, macs in MACS.items()})
 
 
 def answer(*records):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from rexdet.report.page.charts import cost_charts
 from rexdet.report.records.groups import group
 from rexdet.report.records.reading import Found, Reading
@@ -11,6 +13,7 @@ from rexdet.report.tables.detection import detection_table
 from rexdet.report.tables.networks import Known, networks_table
 from rexdet.report.tables.runs import latency_table
 from rexdet.report.tables.summary import summarise_runs
+from rexdet.runs.environment import Accelerator
 
 ONE_IMAGE = "eager float32 batch 1"
 
@@ -95,6 +98,54 @@ def test_the_chart_of_latency_tells_its_one_condition(transfer, latency_run, dra
     ]
     charts = drawn(cost_charts, summarise_runs(Reading(tuple(found(*records))), with_costs=False))
     (chart,) = [chart for chart in charts if "latency" in chart.title]
-    assert "Measured: batch 1, float32, eager, a CPU." in chart.caption
+    assert "against latency (ms), batch 1, float32, eager, a CPU." in chart.caption
     assert "GPU" not in chart.caption
     assert chart.rows == ("resnet18@aaaaaaaaaaaa", "resnet34@aaaaaaaaaaaa")
+
+
+def test_machines_whose_processors_have_one_name_do_not_share_a_column(transfer, latency_run) -> None:
+    def on(network, milliseconds, **machine):
+        record = latency_run(network, {ONE_IMAGE: milliseconds}, device="AMD EPYC", name=f"{network} {milliseconds}")
+        record.hardware = record.hardware.model_copy(update={"usable_cpus": 2, "memory": 8 * 2**30, **machine})
+        return record
+
+    rows = [transfer(network=name) for name in ("resnet18", "resnet50")]
+    here = [on("resnet18", 10.0), on("resnet50", 20.0)]
+    title, texts = column(networks_of(*rows, *here)[0])
+    assert title == "latency (ms), batch 1, float32, eager, AMD EPYC"
+    title, texts = column(networks_of(*rows, *here, on("resnet50", 5.0, usable_cpus=96, memory=2**40))[0])
+    # Only as much is said as tells the two apart.
+    assert title == "latency (ms), batch 1, float32, eager, AMD EPYC, 2 CPUs"
+    assert texts == {"resnet18": "10.0", "resnet50": "20.0"}
+    for other in ({"memory": 2**40}, {"platform": "Linux aarch64"}):
+        _, texts = column(networks_of(*rows, *here, on("resnet50", 5.0, **other))[0])
+        assert texts == {"resnet18": "10.0", "resnet50": "20.0"}, other
+    # A few bytes more are the same machine, started anew.
+    _, texts = column(networks_of(*rows, *here, on("resnet50", 5.0, memory=8 * 2**30 + 4096))[0])
+    assert texts["resnet50"] != ""
+    assert len({row.cells[1].text for row in latency_table(found(*here, on("a", 5.0, memory=8 * 2**30 + 1))).rows}) == 1
+
+
+def test_a_graphics_card_is_told_from_one_of_its_name_elsewhere(latency_run) -> None:
+    records = []
+    for processor in ("one CPU", "another CPU"):
+        record = latency_run("resnet50", {ONE_IMAGE: 1.0}, device=processor)
+        record.hardware = record.hardware.model_copy(update={"accelerators": [Accelerator(name="a GPU")]})
+        records.append(record)
+    assert {row.cells[1].text for row in latency_table(found(*records)).rows} == {
+        "a GPU, one CPU",
+        "a GPU, another CPU",
+    }
+    assert {row.cells[1].text for row in latency_table(found(records[0])).rows} == {"a GPU"}
+
+
+def test_of_several_measurements_the_latest_is_shown_and_it_says_of_how_many(transfer, latency_run) -> None:
+    times = [datetime(2026, 1, day, tzinfo=timezone.utc) for day in (1, 3, 2)]
+    records = [
+        latency_run("resnet50", {ONE_IMAGE: milliseconds}, name=f"run {place}", created=when, updated=when)
+        for place, (milliseconds, when) in enumerate(zip((10.0, 20.0, 30.0), times, strict=True))
+    ]
+    table, _, _ = networks_of(transfer(network="resnet50"), *records)
+    place = [one.key for one in table.columns].index("latency")
+    assert table.rows[0].cells[place].text == "20.0"
+    assert table.rows[0].cells[place].source.endswith("; the latest of 3 measurements, run run 1")

@@ -48,6 +48,19 @@ def test_a_data_set_that_one_row_alone_has_costs_nobody_its_rank(transfer) -> No
     assert any("data sets food101" in note for note in table.notes)
 
 
+def test_a_row_with_many_data_sets_of_its_own_costs_nobody_the_ranking(transfer) -> None:
+    scores = {"many": 0.5, "b": 0.6, "c": 0.4}
+    records = [
+        transfer(score, network=name, dataset=f"d{place}")
+        for name, score in scores.items()
+        for place in range(10 if name == "many" else 3)
+    ]
+    table = ranks_table(networks_of(*records))
+    assert ranks_of(table) == {"fine_tune": {"b": 1.0, "many": 2.0, "c": 3.0}}
+    assert any("over d0, d1, d2." in note and "Left out" in note and "data sets d3, d4" in note for note in table.notes)
+    assert largest_block({"a": dict.fromkeys("wxyz", 1.0), "b": {"w": 1.0}}) == ([], [])
+
+
 def test_the_block_with_most_numbers_is_ranked() -> None:
     scores = {
         "a": dict.fromkeys("wxyz", 1.0),

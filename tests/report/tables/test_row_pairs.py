@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 
 from rexdet.report.records.groups import group
 from rexdet.report.records.reading import Found
 from rexdet.report.tables.networks import Known, networks_table
 from rexdet.report.tables.row_pairs import fair_quotas, overall_table, pairs_table
+from rexdet.report.tables.writers import comma_separated, sorted_rows
 from rexdet.runs import DataSplit
 
 KNOWN = Known(metrics={"dtd": "top1"})
@@ -37,6 +41,27 @@ def test_any_two_rows_say_what_they_could_have_shown(transfer) -> None:
     assert "shown" not in single
     assert "p" not in single
     assert single["difference"].summary.low is None
+
+
+def test_more_seeds_than_are_looked_at_is_no_number(transfer) -> None:
+    apart = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (3.0, 4.1)}
+    records = [
+        transfer(0.5 + 0.001 * value, seed, network=name)
+        for name, values in apart.items()
+        for seed, value in enumerate(values)
+    ]
+    table = pairs_of(*records)
+    place = [column.key for column in table.columns].index("needed")
+    needed = {row.key.rpartition("fine_tune ")[2].replace("@aaaaaaaaaaaa", ""): row.cells[place] for row in table.rows}
+    assert (needed["a b"].text, needed["a b"].number) == ("over 10,000", None)
+    (line,) = [
+        line
+        for line in csv.DictReader(io.StringIO(comma_separated(table)))
+        if "a@" in line["one"] and "b@" in line["minus_the_other"]
+    ]
+    assert line["pairs_needed"] == ""
+    for descending in (True, False):
+        assert sorted_rows(table, "needed", descending=descending).rows[-1].cells[place].text == "over 10,000"
 
 
 def test_runs_that_tell_no_seed_are_paired_with_none(detection) -> None:

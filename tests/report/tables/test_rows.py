@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+
 import pytest
 
 from rexdet.report.records.groups import group
 from rexdet.report.records.reading import Found
+from rexdet.report.tables.answers import answers_table
 from rexdet.report.tables.beside import detection_beside
 from rexdet.report.tables.detection import comparison_table, detection_table, transfer_table
 from rexdet.report.tables.networks import Known, networks_table
 from rexdet.report.tables.runs import runs_table
+from rexdet.report.tables.writers import comma_separated, markdown_table, sorted_rows
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Event, Recipe, WeightsFile
 from rexdet.runs.parts import utc_now
 from rexdet.transfer.optimise import recipe
@@ -121,7 +127,35 @@ def test_a_seed_that_ran_twice_counts_once(transfer) -> None:
     (found,) = groups.transfer.values()
     assert len(found.runs) == 3
     assert found.by_seed("top1") == {0: 0.9, 1: pytest.approx(0.8)}
-    assert cells(transfer_table(groups, KNOWN))["value"].summary.count == 2
+    row = cells(transfer_table(groups, KNOWN))
+    assert row["value"].summary.count == 2
+    assert row["seeds"].number == 2
+    assert row["seeds"].source.startswith("3 runs, seeds 0, 1: ")
+
+
+def test_seeds_are_counted_in_every_table_and_a_run_without_one_is_one(detection) -> None:
+    groups = tables(*(detection(0.4, seed, name=f"{place}") for place, seed in enumerate((0, 0, 1, None, None))))
+    table = detection_table(groups, KNOWN)
+    assert cells(table)["AP"].summary.count == cells(table)["seeds"].number == 4
+    assert {column.key: column.title for column in table.columns}["seeds"] == "seeds"
+    both = tables(
+        *(detection(0.4, seed, name=f"{seed}") for seed in (0, 1)),
+        detection(0.4, 0, name="again"),
+        detection(0.3, 0, sha=None),
+    )
+    assert cells(answers_table(both, KNOWN))["seeds"].number == 2
+
+
+def test_a_seed_is_shown_with_every_digit_in_every_format(transfer) -> None:
+    records = [transfer(name=f"{seed}").model_copy(update={"seed": seed}) for seed in (2**53 + 1, 10_000, 9)]
+    table = runs_table([Found(record, record.name) for record in records], [])
+    assert [row.cells[3].text for row in table.rows] == ["9007199254740993", "10000", "9"]
+    assert "9007199254740993" in markdown_table(table)
+    lines = csv.DictReader(io.StringIO(comma_separated(table)))
+    assert [line["seed"] for line in lines] == ["9007199254740993", "10000", "9"]
+    assert [row["cells"]["seed"] for row in json.loads(json.dumps(table.as_json()))["rows"]] == [2**53 + 1, 10_000, 9]
+    ascending = sorted_rows(table, "seed", descending=False)
+    assert [row.cells[3].text for row in ascending.rows] == ["9", "10000", "9007199254740993"]
 
 
 def test_one_run_has_no_interval(transfer) -> None:

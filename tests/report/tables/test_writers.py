@@ -12,9 +12,12 @@ import pytest
 from rich.console import Console
 from tabulate import tabulate
 
+from rexdet.cli import execute
 from rexdet.errors import UserError
+from rexdet.report.records.reading import Found, Reading
 from rexdet.report.statistics.intervals import Summary
-from rexdet.report.tables.kept import check, differences, update
+from rexdet.report.tables.kept import check, chosen_columns, differences, update
+from rexdet.report.tables.summary import summarise_runs
 from rexdet.report.tables.table import MISSING, Cell, Column, TableBuilder, words
 from rexdet.report.tables.writers import comma_separated, latex, markdown, markdown_table, print_tables, sorted_rows
 
@@ -36,12 +39,89 @@ def test_columns_in_which_nothing_stands_are_left_out(table) -> None:
 def test_csv_has_numbers_as_they_are_and_nothing_for_what_is_missing(table) -> None:
     lines = list(csv.DictReader(io.StringIO(comma_separated(table))))
     assert lines[0]["name"] == "a_b & 50%"
-    assert lines[0]["ap_percent"] == "41.234567"
-    assert (lines[0]["ap_low"], lines[0]["ap_high"], lines[0]["ap_runs"]) == ("40.0", "42.5", "2")
-    assert (lines[0]["ap_status"], lines[0]["ap_source"]) == ("ours", "2 runs")
-    assert (lines[1]["ap_percent"], lines[1]["ap_low"], lines[1]["ap_status"]) == ("", "", "missing")
-    assert (lines[2]["ap_percent"], lines[2]["ap_low"], lines[2]["ap_status"]) == ("37.9", "", "published")
+    assert lines[0]["AP_percent"] == "41.234567"
+    assert (lines[0]["AP_low"], lines[0]["AP_high"], lines[0]["AP_n"]) == ("40.0", "42.5", "2")
+    assert (lines[0]["AP_status"], lines[0]["AP_source"]) == ("ours", "2 runs")
+    assert (lines[1]["AP_percent"], lines[1]["AP_low"], lines[1]["AP_status"]) == ("", "", "missing")
+    assert (lines[2]["AP_percent"], lines[2]["AP_low"], lines[2]["AP_status"]) == ("37.9", "", "published")
     assert "–" not in comma_separated(table)
+
+
+def csv_of(builder):
+    return list(csv.DictReader(io.StringIO(comma_separated(builder.build()), newline="")))
+
+
+def test_csv_columns_say_what_they_are_and_a_further_setting_renames_none(transfer, latency_run) -> None:
+    def heads(*datasets):
+        records = [transfer(dataset=dataset, network="resnet50") for dataset in datasets]
+        latency = latency_run("resnet50", {"eager float32 batch 1": 20.0})
+        read = Reading(tuple(Found(record, record.name) for record in (*records, latency)))
+        return comma_separated(summarise_runs(read).networks).splitlines()[0].split(",")
+
+    one = heads("dtd")
+    assert {"top_1_dtd_fine_tune_percent", "top_1_dtd_fine_tune_source"} <= set(one)
+    # Of what a number is, and where it comes from, stands in the file.
+    assert {"latency_batch_1_float32_eager_a_CPU_ms", "latency_batch_1_float32_eager_a_CPU_source"} <= set(one)
+    assert {"parameters_M", "parameters_source", "MACs_224_px_G", "MACs_224_px_source"} <= set(one)
+    assert {"checkpoint", "checkpoint_source"} <= set(one)
+    # aircraft sorts before dtd.
+    assert [name for name in heads("dtd", "aircraft") if name in one] == one
+
+
+def test_csv_columns_of_one_title_have_different_names() -> None:
+    columns = [Column("a", "its MACs (G)", "G"), Column("b", "Its macs (G)", "G"), Column("row", "row")]
+    columns += [Column("c", "seeds needed", "seeds"), Column("d", "Pearson's r", "r"), Column("e", "漢 (%)", "%")]
+    builder = TableBuilder("some", "Some", columns)
+    builder.add("x", {column.key: Cell("1", 1.0) for column in columns})
+    (line,) = csv_of(builder)
+    assert list(line) == ["row", "its_MACs_G", "Its_macs_2_G", "row_2", "seeds_needed", "Pearsons_r", "漢_percent"]
+
+
+@pytest.mark.parametrize("ending", ["\r", "\n", "\r\n"])
+def test_csv_keeps_the_ends_of_lines_within_a_value(ending) -> None:
+    builder = TableBuilder("some", "Some", [Column("name", "name"), Column("other", "other")])
+    builder.add("x", {"name": words(f"a{ending}b"), "other": words("c")})
+    assert csv_of(builder) == [{"row": "x", "name": f"a{ending}b", "other": "c"}]
+
+
+def printed(table, **options):
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_tables([table], console, **options)
+    return console.export_text()
+
+
+def test_a_terminal_says_which_columns_it_leaves_out_and_shows_those_that_were_asked_for() -> None:
+    builder = TableBuilder(
+        "runs", "Runs", [Column("run", "run"), Column("command", "command"), Column("where", "record")]
+    )
+    builder.add("x", {"run": words("one"), "command": words("a command"), "where": words("a folder")})
+    table = builder.build()
+    assert "a command" not in printed(table)
+    assert "Too wide for here: command, where. --columns shows them; files and the page have them." in printed(table)
+    asked = printed(chosen_columns(table, ["command", "where"]), with_wide=True)
+    assert "a command" in asked
+    assert "a folder" in asked
+    assert "Too wide" not in asked
+
+
+def test_named_columns_are_printed_by_the_command_however_wide_or_empty(transfer, written, capsys) -> None:
+    runs = written(transfer())
+    words = [str(runs), "--no-costs", "--table", "runs", "--columns", "command,out", "--sort", "out"]
+    assert execute("summarize", words) == 0
+    said = capsys.readouterr().out
+    assert "transfer/run.py --dataset dtd" in said
+    assert "in no table, for" in said
+
+
+def test_a_column_in_which_nothing_stands_is_given_empty_and_an_unknown_one_refused(table) -> None:
+    chosen = chosen_columns(table, ["no", "name"])
+    assert [column.key for column in chosen.columns] == ["no", "name"]
+    assert [row.cells[0] for row in chosen.rows] == [MISSING] * 3
+    # What is left out then is nobody's.
+    assert chosen.empty == ()
+    assert [row.cells[0].text for row in chosen_columns(sorted_rows(table, "ap"), ["no", "name"]).rows] == [""] * 3
+    with pytest.raises(UserError, match="has no column 'nothing'; it has name, ap, no"):
+        chosen_columns(table, ["nothing"])
 
 
 def test_markdown_has_a_dash_for_what_is_missing_and_italics_for_what_is_published(table) -> None:
