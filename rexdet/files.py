@@ -40,8 +40,11 @@ def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` in UTF-8, whole or not at all."""
-    write_bytes_atomically(path, text.encode())
+    """Write `text` to `path` in UTF-8, whole or not at all.
+
+    Bytes of a file's name that are no letters (surrogates in `text`) become backslash escapes, as in what is printed.
+    """
+    write_bytes_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def write_json_atomically(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2) -> None:

@@ -45,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     from rexdet.report.comparison.compared_runs import open_runs
     from rexdet.report.comparison.paired import compare
     from rexdet.report.comparison.pictures import MOST_PICTURES, write_sheets
-    from rexdet.report.comparison.seed_runs import compare_seeds, holds_several
+    from rexdet.report.comparison.seed_runs import compare_seeds, holds_several, open_first_pair
     from rexdet.report.comparison.text import comparison_text
+    from rexdet.report.tables.targets import check_folder
     from rexdet.runs.begin import make_folder
 
     if not 0 <= arguments.pictures <= MOST_PICTURES:
@@ -56,19 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}", fix="give a number of at least 0")
     one, other, seeds = arguments.one, arguments.other, None
+    where = {name: getattr(arguments, name) for name in ("annotations", "images", "intersect")}
     if holds_several(one) or holds_several(other):
-        seeds = compare_seeds(one, other, arguments.type)
-        one, other = seeds.paths
-    compared = open_runs(
-        one,
-        other,
-        annotations=arguments.annotations,
-        images=arguments.images,
-        intersect=arguments.intersect,
-    )
+        compared, seeds = open_first_pair(compare_seeds(one, other, arguments.type), **where)
+    else:
+        compared = open_runs(one, other, **where)
     folder = Path(arguments.output) if arguments.output else FOLDER / f"{_name(arguments.one)}_{_name(arguments.other)}"
     if arguments.pictures:
         # Asked for before the minute of resampling, not after it.
+        check_folder(folder, "--output")
         make_folder(folder)
     comparison = compare(
         compared, arguments.type, resamples=arguments.resamples, seed=arguments.seed, progress=True, seeds=seeds

@@ -70,7 +70,12 @@ def number_annotations(entries: Sequence[dict[str, Any]]) -> list[int]:
 def _filled_in(ids: Ints, good: Bools) -> Ints:
     missing = np.flatnonzero(~good)
     filled = ids.copy()
-    filled[missing] = np.arange(len(missing)) + max(int(ids[good].max(initial=0)), 0) + 1
+    first = max(int(ids[good].max(initial=0)), 0) + 1
+    if first + len(missing) > np.iinfo(np.int64).max:
+        # No numbers are left above: those below that are free.
+        filled[missing] = np.setdiff1d(np.arange(1, len(ids) + 1), ids[good])[: len(missing)]
+    else:
+        filled[missing] = np.arange(first, first + len(missing))
     return filled
 
 
@@ -165,12 +170,13 @@ def _boxes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> tupl
     boxes, good = columns.boxes(raw)
     where = _whereabouts(objects, ids)
     absent = columns.absent(raw)
-    finite = np.isfinite(boxes).all(axis=1)
+    # NaN is no less than anything.
+    finite = (np.abs(boxes) <= columns.FARTHEST).all(axis=1)
     negative = good & finite & (boxes[:, 2:] < 0).any(axis=1)
     for code, bad, clause in (
         ("box-missing", absent, "without a bbox"),
         ("box-invalid", ~absent & ~good, "whose bbox is not four numbers [x, y, width, height]"),
-        ("box-not-finite", good & ~finite, "whose bbox has NaN or infinity in it"),
+        ("box-not-finite", good & ~finite, "whose bbox has NaN, infinity or a number beyond 1e30 in it"),
         ("box-negative", negative, "whose bbox has a negative width or height"),
     ):
         rows = np.flatnonzero(bad)
@@ -201,7 +207,8 @@ def _areas(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> npt.
     raw = [entry.get("area") for entry in objects]
     areas = columns.real_numbers(raw)
     absent = columns.absent(raw)
-    wrong = ~absent & (~np.isfinite(areas) | (areas < 0))
+    finite = np.abs(areas) <= columns.FARTHEST**2
+    wrong = ~absent & (~finite | (areas < 0))
     findings.add("accept", "area-missing", "annotations without area, taken from the box", ids[absent])
     findings.add(
         "mend",
@@ -209,7 +216,7 @@ def _areas(objects: list[dict[str, Any]], ids: Ints, findings: Findings) -> npt.
         "annotations with an area that is no size, computed anew in training",
         ids[wrong],
     )
-    areas[~np.isfinite(areas)] = np.nan
+    areas[~finite] = np.nan
     return areas
 
 

@@ -13,6 +13,12 @@ import numpy.typing as npt
 _LARGEST = 2**63 - 1
 _EXACT_FLOAT = 2**53
 
+LARGEST_PICTURE = 1_000_000
+"""px of a picture's side, at most."""
+
+FARTHEST = 1e30
+"""px of a coordinate, at most: products of larger ones are no numbers any more."""
+
 
 def whole_number(value: Any) -> int | None:
     """`value` as an int where it is a whole number (12, 12.0, "12") that fits 64 bits, else None. Booleans are none."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rexdet.coco import results_file
 from rexdet.coco.arrays import as_array
+from rexdet.coco.columns import FARTHEST
 from rexdet.coco.run_length import RunLengthCode, encode_masks
 from rexdet.coco.schema import Category
 from rexdet.errors import UserError
@@ -165,10 +166,11 @@ class Detections:
         )
 
     def check_numbers(self, where: str = "") -> None:
-        """Raise UserError that names the first row whose score or box is NaN or infinite."""
+        """Raise UserError that names the first row whose score or box is NaN, infinite or beyond any picture."""
         for name, finite in (
             ("score", np.isfinite(self.scores)),
-            ("box", np.isfinite(self.boxes).all(axis=1)),
+            # NaN is no less than anything; the area of a box beyond would be infinite.
+            ("box", (np.abs(self.boxes) <= FARTHEST).all(axis=1)),
         ):
             if not finite.all():
                 row = int(np.argmin(finite))

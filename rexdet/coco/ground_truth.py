@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexdet.coco.annotations import CocoDataset, read_annotations
+from rexdet.coco.columns import LARGEST_PICTURE
 from rexdet.coco.findings import Finding
+from rexdet.coco.run_length import first_unfilled
 from rexdet.coco.schema import Category
 from rexdet.errors import UserError
 
@@ -145,7 +147,14 @@ class GroundTruth:
                 self.source,
                 "evaluate boxes (bbox), or give annotations with a segmentation each",
             )
-        return [self._mask(row, shape) for row, shape in enumerate(shapes)]
+        masks = [self._mask(row, shape) for row, shape in enumerate(shapes)]
+        coded = [row for row, shape in enumerate(shapes) if isinstance(shape, dict)]
+        if (unfilled := first_unfilled([masks[row] for row in coded])) is not None:
+            raise UserError(
+                f"the run-length code of annotation {self.annotation_ids[coded[unfilled]]} does not fill its size",
+                self.source,
+            )
+        return masks
 
     def _mask(self, row: int, shape: Any) -> dict[str, Any]:
         from pycocotools import mask as mask_tools
@@ -159,6 +168,12 @@ class GroundTruth:
                 "are no masks",
                 self.source,
                 "add them, or name the folder of images where this file is read",
+            )
+        if isinstance(shape, list) and any(max(map(abs, part), default=0) > LARGEST_PICTURE for part in shape):
+            # pycocotools walks along the outline pixel by pixel: this would take all the memory that there is.
+            raise UserError(
+                f"the polygons of annotation {self.annotation_ids[row]} reach beyond {LARGEST_PICTURE:,} px",
+                self.source,
             )
         try:
             code = mask_tools.frPyObjects(shape, height, width)

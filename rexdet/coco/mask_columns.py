@@ -100,4 +100,7 @@ def _parse_block(values: Sequence[Any], masks: MaskTexts) -> _Block:
 
 
 def _text_of(value: Any, form: int) -> bytes:
-    return b"" if form in (segmentation.NONE, segmentation.INVALID) else orjson.dumps(value)
+    if form in (segmentation.NONE, segmentation.INVALID):
+        return b""
+    # What else stands beside them in a run-length code need not be anything that can be written.
+    return orjson.dumps({key: value[key] for key in ("size", "counts")} if isinstance(value, dict) else value)

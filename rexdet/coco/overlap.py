@@ -52,6 +52,8 @@ def mask_overlaps(
     from pycocotools import mask as mask_tools
 
     overlaps = np.empty(len(detection_rows))
+    if not len(detection_rows):
+        return overlaps
     # Detections of one group name the same first annotation; the next group names another.
     starts_detection = np.ones(len(detection_rows), np.bool_)
     starts_detection[1:] = detection_rows[1:] != detection_rows[:-1]

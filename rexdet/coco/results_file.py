@@ -12,7 +12,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from rexdet.coco.run_length import RunLengthCode, with_text_counts
+from rexdet.coco.columns import LARGEST_PICTURE, whole_number
+from rexdet.coco.lenient_json import loads_leniently
+from rexdet.coco.run_length import RunLengthCode, first_unfilled, with_text_counts
 from rexdet.errors import UserError
 
 Entry = dict[str, Any]
@@ -52,13 +54,15 @@ def load_entries(where: str) -> list[Entry]:
 
 def _load_leniently(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data)
+        return loads_leniently(data)
     except UnicodeDecodeError as error:
         raise UserError("is not text", where) from error
     except json.JSONDecodeError as error:
         raise UserError(
             f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}", where, "it may be an unfinished copy"
         ) from error
+    except RecursionError as error:
+        raise UserError("is nested too deeply to be a list of detections", where) from error
 
 
 def _column(entries: list[Entry], key: str, where: str) -> list[Any]:
@@ -75,18 +79,21 @@ def integer_column(entries: list[Entry], key: str, where: str) -> NDArray[np.int
     if set(map(type, values)) == {int}:
         try:
             return np.array(values, np.int64)
-        except OverflowError as error:
-            raise UserError(f"a {key!r} needs more than 64 bits", where) from error
+        except OverflowError:
+            # The number that needs more than 64 bits is named below.
+            pass
     # 7.0 is the same number as 7 (some writers know floats alone); "7" and true are not numbers.
-    wrong = [v for v in values if type(v) is not int and not (type(v) is float and v.is_integer())]
+    numbers = [None if type(value) is str else whole_number(value) for value in values]
+    wrong = [number for number, value in enumerate(numbers) if value is None]
     if wrong:
-        distinct = list(dict.fromkeys(shown(value) for value in wrong))
+        distinct = list(dict.fromkeys(shown(values[number]) for number in wrong))
         raise UserError(
-            f"{key} must be a whole number, but {len(wrong)} of {len(values)} entries have {listed(distinct)}",
+            f"{key} must be a whole number of 64 bits, but {len(wrong)} of {len(values)} entries have "
+            f"{listed(distinct)}, the first is entry {wrong[0]}",
             where,
             "write ids as the annotation file does, without quotes",
         )
-    return np.array([int(value) for value in values], np.int64)
+    return np.array(numbers, np.int64)
 
 
 def number_column(entries: list[Entry], key: str, where: str) -> NDArray[np.float64]:
@@ -128,7 +135,7 @@ def mask_column(entries: list[Entry], where: str) -> list[RunLengthCode] | None:
     for number, mask in enumerate(_column(entries, "segmentation", where)):
         size = mask.get("size") if isinstance(mask, dict) else None
         counts = mask.get("counts") if isinstance(mask, dict) else None
-        if not _is_size(size) or not counts or not (isinstance(counts, str) or _are_whole(counts)):
+        if not _is_size(size) or not counts or not _are_counts(counts, size):
             raise UserError(
                 f"segmentation of entry {number} is {shown(mask)}, not a run-length code "
                 '({"size": [height, width], "counts": "..."})',
@@ -139,6 +146,8 @@ def mask_column(entries: list[Entry], where: str) -> list[RunLengthCode] | None:
 
             mask = mask_tools.frPyObjects(mask, *size)
         masks.append(with_text_counts(mask))
+    if (unfilled := first_unfilled(masks)) is not None:
+        raise UserError(f"segmentation of entry {unfilled} is a run-length code that does not fill its size", where)
     return masks
 
 
@@ -146,13 +155,20 @@ def _are_whole(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
+def _are_counts(value: Any, size: list[int]) -> bool:
+    return value.isascii() if isinstance(value, str) else _are_whole(value) and sum(value) == size[0] * size[1]
+
+
 def _is_size(value: Any) -> TypeGuard[list[int]]:
-    return _are_whole(value) and len(value) == 2
+    return _are_whole(value) and len(value) == 2 and max(value) <= LARGEST_PICTURE
 
 
 def shown(value: Any) -> str:
     """A JSON value as a message shows it, cut to 60 characters."""
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except RecursionError:
+        text = "lists nested too deeply to be shown"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

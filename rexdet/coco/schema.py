@@ -5,6 +5,7 @@ Only the file itself is looked at here; what depends on the image files or on wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from rexdet.coco.source import MaskTexts
 from rexdet.coco.table import Category, Ints, Table
 
 __all__ = ["Category", "Table", "read_table"]
+
+_HALF_LETTER = re.compile("[\ud800-\udfff]")
 
 
 def read_table(content: dict[str, Any], masks: MaskTexts) -> tuple[Table, tuple[Category, ...], tuple[Finding, ...]]:
@@ -43,9 +46,9 @@ def _read_categories(entries: Sequence[Any], findings: Findings) -> tuple[Catego
         [repr(objects[row].get("id"))[:40] for row in np.flatnonzero(~good)],
     )
     names = [entry.get("name") for entry in objects]
-    texts = [str(name).strip() if isinstance(name, (str, int, float)) else "" for name in names]
+    texts = list(map(_class_name, names))
     nameless = [int(number) for number, text, fine in zip(ids, texts, good, strict=True) if fine and not text]
-    findings.add("refuse", "category-name-missing", "categories without a name, by id", nameless)
+    findings.add("refuse", "category-name-missing", "categories without a name that is text, by id", nameless)
     categories = [
         Category(int(number), text) for number, text, fine in zip(ids, texts, good, strict=True) if fine and text
     ]
@@ -65,6 +68,12 @@ def _read_categories(entries: Sequence[Any], findings: Findings) -> tuple[Catego
     if not categories and not findings.as_tuple():
         findings.add("refuse", "no-categories", "empty lists", ["categories"])
     return tuple(sorted(categories, key=lambda category: category.id))
+
+
+def _class_name(name: Any) -> str:
+    """The name of a class; "" for what is none, half a letter (a lone "\\ud800") included: no file takes that."""
+    text = str(name).strip() if isinstance(name, (str, int, float)) else ""
+    return "" if _HALF_LETTER.search(text) else text
 
 
 def _read_images(entries: Sequence[Any], findings: Findings) -> ImageColumns:
@@ -116,7 +125,7 @@ def _read_sizes(objects: list[dict[str, Any]], ids: Ints, findings: Findings) ->
         values = [entry.get(key) for entry in objects]
         numbers, good = columns.whole_numbers(values)
         absent = columns.absent(values)
-        bad |= ~absent & (~good | (numbers <= 0) | (numbers > 1_000_000))
+        bad |= ~absent & (~good | (numbers <= 0) | (numbers > columns.LARGEST_PICTURE))
         sizes[:, side] = numbers
     findings.add("refuse", "image-size-invalid", "images with a width or height that is no size, by id", ids[bad])
     sizes[bad | (sizes == 0).any(axis=1)] = 0

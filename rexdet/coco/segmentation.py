@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rexdet.coco.columns import FARTHEST, LARGEST_PICTURE
+
 NONE, POLYGONS, FLAT, PAIRS, RUNS, RUN_STRING, INVALID = range(7)
 """Forms: no mask; a list of polygons; one polygon as a flat list; one polygon as [x, y] pairs; a run-length code as
 a list of counts; the same as a string; anything else."""
@@ -39,13 +41,17 @@ def form_of(value: Any) -> int:
         return NONE
     if kind is dict:
         size, counts = value.get("size"), value.get("counts")
-        if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+        if not (isinstance(size, list) and len(size) == 2 and all(map(_is_side, size))):
             return INVALID
         if isinstance(counts, str):
-            return RUN_STRING if counts else INVALID
+            return RUN_STRING if counts and counts.isascii() else INVALID
         if isinstance(counts, list) and counts and all(type(run) is int and run >= 0 for run in counts):
             return RUNS
     return INVALID
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 0 < value <= LARGEST_PICTURE
 
 
 def as_polygons(value: Any, form: int) -> list[list[Any]]:
@@ -84,7 +90,7 @@ class PolygonSummary:
         or an odd count).
     extents: float32 (N, 4), smallest x, smallest y, largest x, largest y of the whole polygons; NaN without any, and
         where they were not looked at.
-    invalid: bool (N,), numbers that are no numbers or not finite, or lists nested otherwise.
+    invalid: bool (N,), numbers that are no numbers, not finite or beyond FARTHEST, or lists nested otherwise.
     """
 
     def __init__(self, rows: int) -> None:
@@ -141,8 +147,8 @@ def _measure(
 ) -> None:
     """Fill in the extents of `flat`, the polygons of `owners`, of which `whole` ones count."""
     numbers = np.fromiter(itertools.chain.from_iterable(flat), np.float64, int(lengths.sum()))
-    if not np.isfinite(numbers).all():
-        raise ValueError("not finite")
+    if not (np.abs(numbers) <= FARTHEST).all():
+        raise ValueError("not finite, or no place near a picture")
     if not whole.any():
         return
     kept = numbers[np.repeat(whole, lengths)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from rexdet.coco.lenient_json import loads_leniently
 from rexdet.errors import UserError
 
 _MASK_LIST = re.compile(rb'"segmentation"\s*:\s*\[')
@@ -141,7 +142,7 @@ def _parse_json(text: bytes, path: Path) -> Any:
         # the annotation. Where the text is broken, its message has the line and column.
         pass
     try:
-        return json.loads(text.decode("utf-8"))
+        return loads_leniently(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"is not UTF-8 text (byte {error.start})", str(path), "save it as JSON in UTF-8") from error
     except json.JSONDecodeError as error:

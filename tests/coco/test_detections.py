@@ -146,8 +146,11 @@ def test_uncompressed_masks_are_read(tmp_path: Path) -> None:
     [
         ([entry(image_id=999)], r"image ids that the annotation file does not list: 999 \(it lists 1, 7\)"),
         ([entry(), entry(category_id=2)], r"1 of 2 detections name category ids .*: 2 \(it lists 1, 3\)"),
-        ([entry(image_id="1"), entry()], r'image_id must be a whole number, but 1 of 2 entries have "1"; .*quotes'),
-        ([entry(category_id=True)], "category_id must be a whole number, but 1 of 1 entries have true"),
+        (
+            [entry(image_id="1"), entry()],
+            r'image_id must be a whole number of 64 bits, but 1 of 2 entries have "1", the first is entry 0; .*quotes',
+        ),
+        ([entry(category_id=True)], "category_id must be a whole number of 64 bits, but 1 of 1 entries have true"),
         ([entry(image_id=1.5)], "image_id must be a whole number"),
         ([entry(score="0.5")], 'score of entry 0 is "0.5", not a number'),
         ([entry(score=None)], "score of entry 0 is null"),

@@ -127,6 +127,27 @@ def test_a_closer_look_at_the_same_file(files: tuple[Path, Path], capsys: pytest
     assert "None" not in text
 
 
+@pytest.mark.parametrize("beta", ["1e200", "1e-200"])
+@pytest.mark.filterwarnings("error")
+def test_an_extreme_beta_is_scored(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], beta: str) -> None:
+    assert execute("evaluate", options(files, "--thresholds", beta)) == 0
+    assert "nan" not in capsys.readouterr().out
+    assert execute("evaluate", options(files, "--thresholds", beta, "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["thresholds"]["beta"] == float(beta)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("text", ["[" * 200_000, '[{"image_id": ' + "9" * 5000 + "}]"])
+def test_damaged_files_are_one_line(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], which: int, text: str
+) -> None:
+    files[which].write_text(text)
+    assert execute("evaluate", options(files)) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert files[which].name in said.err
+
+
 def test_a_beta_that_is_none_is_one_line(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert execute("evaluate", options(files, "--thresholds", "-1")) == 2
     said = capsys.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,14 +14,25 @@ import yaml
 from rexdet.fast_yaml import LOADER
 from rexdet.runs import RunRecord
 
-# Where the same run lies somewhere else these differ too, and say nothing about its numbers.
-_PLACES = ("OUTPUT_DIR", "work_dir")
+# Last words of settings that differ where the same run, or its data, lies somewhere else, and say nothing about its
+# numbers: data is told by its fingerprint.
+_PLACES = frozenset(
+    (
+        *("OUTPUT_DIR", "output_dir", "work_dir", "out_dir", "save_dir", "log_dir", "experiment_name"),
+        *("data_root", "ann_file"),
+    )
+)
 # The data is told by its fingerprint, weights of the end by the steps behind them.
 _LEFT_OUT = {
     "data": ("train.path", "train.images_path", "train.findings", "val.path", "val.images_path", "val.findings"),
     "weights": ("evaluated.file", "evaluated.sha256"),
+    # Derived from the others: what the recipe has, in words.
+    "recipe": ("differs_from_recipe",),
     "machine": (),
 }
+# Where the weights of the start lie: they are told by their SHA-256, where both records have it.
+_WEIGHTS = frozenset(("MODEL.REXDET.WEIGHTS", "model.backbone.bottom_up.weights"))
+_WEIGHTS_SET = "checkpoint"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 GROUPS = ("config", "weights", "data", "recipe", "run", "versions", "machine")
 
@@ -46,6 +58,8 @@ def run_differences(one: RunRecord, other: RunRecord) -> list[FieldDifference]:
     for group in GROUPS[1:]:
         values = [_flat(part[group]) for part in parts]
         skipped = _LEFT_OUT.get(group, ())
+        if group == "weights" and _start_alike(one, other):
+            skipped = (*skipped, "source")
         for field in dict.fromkeys([*values[0], *values[1]]):
             mine, theirs = (value.get(field) for value in values)
             if mine != theirs and field not in skipped:
@@ -66,18 +80,33 @@ def _parts(record: RunRecord) -> dict[str, Any]:
 
 
 def _config_differences(one: RunRecord, other: RunRecord) -> Iterator[FieldDifference]:
-    if one.engine != other.engine or one.config is None or other.config is None:
+    if one.engine != other.engine:
         # Two languages: every line would differ. What they mean alike stands under recipe, weights and data.
         return
+    if one.config is None or other.config is None:
+        if one.config != other.config:
+            told = ["none" if record.config is None else "told" for record in (one, other)]
+            yield FieldDifference("config", "the whole", told[0], told[1])
+        return
+    is_alike = _start_alike(one, other)
     parsed = [_as_mapping(config) for config in (one.config, other.config)]
     if parsed[0] is not None and parsed[1] is not None:
         values = [_flat(mapping) for mapping in parsed]
         for field in dict.fromkeys([*values[0], *values[1]]):
             mine, theirs = (value.get(field) for value in values)
-            if mine != theirs and field not in _PLACES:
+            is_place = field.rpartition(".")[2] in _PLACES or (is_alike and field in _WEIGHTS)
+            if mine != theirs and not is_place:
                 yield FieldDifference("config", field, mine, theirs)
         return
-    yield from _line_differences(one.config.splitlines(), other.config.splitlines())
+    places = [*sorted(_PLACES), *([_WEIGHTS_SET] if is_alike else [])]
+    place_set = re.compile(rf"\b(?:{'|'.join(places)})\s*=\s*(?:'[^']*'|\"[^\"]*\"|None)")
+    yield from _line_differences(_lines(one.config, place_set), _lines(other.config, place_set))
+
+
+def _start_alike(one: RunRecord, other: RunRecord) -> bool:
+    """Whether both are known to have begun from the same weights."""
+    sums = [record.network.sha256 if record.network else None for record in (one, other)]
+    return sums[0] is not None and sums[0] == sums[1]
 
 
 def _as_mapping(config: str) -> dict[str, Any] | None:
@@ -114,14 +143,43 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _line_differences(one: list[str], other: list[str]) -> Iterator[FieldDifference]:
+@dataclass(frozen=True)
+class _Line:
+    """A line of a config that is a program. number: from 1. key: what of it is compared, without places."""
+
+    number: int
+    text: str
+    key: str
+
+
+def _lines(config: str, place_set: re.Pattern[str]) -> list[_Line]:
+    """The lines that say more than where something lies; a value that was folded below its name stands beside it.
+
+    place_set: finds what says where.
+    """
+    found: list[_Line] = []
+    folded = ""
+    for number, line in enumerate(config.splitlines(), 1):
+        if line.endswith("=") and line.strip():
+            folded += line
+            continue
+        text, folded = f"{folded}{line.strip() if folded else line}", ""
+        key = place_set.sub("", text)
+        if key == text or key.strip(" ,"):
+            found.append(_Line(number, text, key))
+    return found
+
+
+def _line_differences(one: list[_Line], other: list[_Line]) -> Iterator[FieldDifference]:
     """For configs that are programs: runs of lines that differ, named by where they stand in the first."""
-    for kind, begin, end, start, stop in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+    mine_told, theirs_told = ([line.key for line in lines] for lines in (one, other))
+    matcher = difflib.SequenceMatcher(None, mine_told, theirs_told, autojunk=False)
+    for kind, begin, end, start, stop in matcher.get_opcodes():
         if kind == "equal":
             continue
-        mine, theirs = ("\n".join(line.strip() for line in part) for part in (one[begin:end], other[start:stop]))
-        if not all(any(line.strip().startswith(place) for place in _PLACES) for line in one[begin:end] or ["-"]):
-            yield FieldDifference("config", f"line {begin + 1}", mine or None, theirs or None)
+        mine, theirs = ("\n".join(line.text.strip() for line in part) for part in (one[begin:end], other[start:stop]))
+        number = one[begin].number if begin < len(one) else one[-1].number + 1 if one else 1
+        yield FieldDifference("config", f"line {number}", mine or None, theirs or None)
 
 
 def _flat(value: Mapping[str, Any] | None, before: str = "") -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rexdet.errors import UserError
+from rexdet.report.comparison.compared_runs import Compared, open_runs
 from rexdet.report.comparison.differences import FieldDifference, run_differences
 from rexdet.report.statistics.bootstrap import NUMBERS
 from rexdet.report.statistics.intervals import Summary, summarise
@@ -48,16 +50,21 @@ class SeedRow:
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """Two sets of runs. paths: of the pair of the first shared seed, whose images are compared.
+    """Two sets of runs. pairs: the folders of A and B, by the seeds that both have, ascending.
 
-    shared: seeds that both have. alone: those of A and of B that the other lacks, left out.
+    alone: seeds of A and of B that the other lacks, left out. pictured: the seed of the pair whose images are compared.
     """
 
-    paths: tuple[Path, Path]
-    shared: tuple[int, ...]
+    pairs: dict[int, tuple[Path, Path]]
+    pictured: int
     alone: tuple[tuple[int, ...], tuple[int, ...]]
     rows: tuple[SeedRow, ...]
     notes: tuple[str, ...]
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """The seeds that both have."""
+        return tuple(self.pairs)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,7 +72,7 @@ class SeedComparison:
             "shared": list(self.shared),
             "only_A": list(self.alone[0]),
             "only_B": list(self.alone[1]),
-            "images_of": [str(path) for path in self.paths],
+            "images_of": [str(path) for path in self.pairs[self.pictured]],
             "numbers": {row.name: row.as_json() for row in self.rows},
         }
 
@@ -76,10 +83,11 @@ def holds_several(path: str | Path) -> bool:
 
 
 def compare_seeds(one: str | Path, other: str | Path, iou_type: str = "bbox") -> SeedComparison:
-    """Compare two folders of runs, paired by seed, from what their records say.
+    """Compare two folders of runs, paired by seed, from what their records say. A broken record in a folder of several
+    is skipped, and a note says so.
 
-    Raises UserError: broken records, runs of one folder that differ in more than their seed, a seed twice or not told,
-    no seed that both have, fewer than two.
+    Raises UserError: a broken record that was named itself, a folder with no other, runs of one folder that differ in
+    more than their seed, a seed twice or not told, no seed that both have, fewer than two.
     """
     notes: list[str] = []
     sets = [_by_seed(Path(path), name, notes) for name, path in (("A", one), ("B", other))]
@@ -87,7 +95,7 @@ def compare_seeds(one: str | Path, other: str | Path, iou_type: str = "bbox") ->
     if len(shared) < 2:
         told = " and ".join(", ".join(map(str, sorted(found))) for found in sets)
         raise UserError(
-            f"the two folders share {len(shared)} seeds (they have {told})",
+            f"the two folders share {len(shared)} seeds (they have {told}){''.join(f'; {note}' for note in notes)}",
             f"{one} and {other}",
             "name two runs, or train both settings with at least two seeds that are the same",
         )
@@ -102,12 +110,31 @@ def compare_seeds(one: str | Path, other: str | Path, iou_type: str = "bbox") ->
         summaries = [summarise(list(numbers.values())) if numbers else None for numbers in known]
         rows.append(SeedRow(key, summaries[0], summaries[1], compare_rows(known[1], known[0])))
     return SeedComparison(
-        paths=(sets[0][shared[0]][0], sets[1][shared[0]][0]),
-        shared=tuple(shared),
+        pairs={seed: (sets[0][seed][0], sets[1][seed][0]) for seed in shared},
+        pictured=shared[0],
         alone=(tuple(sorted(set(sets[0]) - set(shared))), tuple(sorted(set(sets[1]) - set(shared)))),
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def open_first_pair(
+    seeds: SeedComparison, *, annotations: str | None = None, images: str | None = None, intersect: bool = False
+) -> tuple[Compared, SeedComparison]:
+    """The runs of the first shared seed whose detections can be compared, and the comparison that says which it is.
+
+    annotations, images, intersect: as in `open_runs`. Raises UserError, that of the first seed, where there is none.
+    """
+    reasons: dict[int, UserError] = {}
+    for seed, pair in seeds.pairs.items():
+        try:
+            compared = open_runs(*pair, annotations=annotations, images=images, intersect=intersect)
+        except UserError as error:
+            reasons[seed] = error
+            continue
+        notes = (f"the images of seed {earlier} are not compared: {reason}" for earlier, reason in reasons.items())
+        return compared, replace(seeds, pictured=seed, notes=(*seeds.notes, *notes))
+    raise next(iter(reasons.values()))
 
 
 def _complete(values: Mapping[int, float | None]) -> dict[object, float]:
@@ -122,10 +149,12 @@ def _runs_below(path: Path) -> list[Path]:
 
 def _by_seed(path: Path, name: str, notes: list[str]) -> dict[int, tuple[Path, RunRecord]]:
     """Seed -> folder and record of its run."""
-    folders = [path] if record_path(path).exists() else _runs_below(path)
+    if record_path(path).exists() or not (folders := _runs_below(path)):
+        records = {path: read_record(path)}
+    else:
+        records = _read_all(folders, name, notes)
     found: dict[int, tuple[Path, RunRecord]] = {}
-    for folder in folders:
-        record = read_record(folder)
+    for folder, record in records.items():
         reason = _left_out(record)
         if reason:
             notes.append(f"{name}: {folder.name} is left out: {reason}")
@@ -139,6 +168,21 @@ def _by_seed(path: Path, name: str, notes: list[str]) -> dict[int, tuple[Path, R
         found[record.seed] = (folder, record)
     _check_one_setting(path, [entry for _, entry in found.values()])
     return found
+
+
+def _read_all(folders: Sequence[Path], name: str, notes: list[str]) -> dict[Path, RunRecord]:
+    """The records that can be read; of the others a note. Raises UserError, that of the first, where none can."""
+    records: dict[Path, RunRecord] = {}
+    reasons: list[UserError] = []
+    for folder in folders:
+        try:
+            records[folder] = read_record(folder)
+        except UserError as error:
+            reasons.append(error)
+    if not records:
+        raise reasons[0]
+    notes += [f"{name}: skipped: {reason}" for reason in reasons]
+    return records
 
 
 def _left_out(record: RunRecord) -> str:
@@ -166,4 +210,8 @@ def _is_seed(entry: FieldDifference) -> bool:
     """Whether a field of a config, or a line of one that is a program, sets the seed."""
     if not entry.field.startswith("line "):
         return "seed" in entry.field.lower()
-    return all("seed" in str(value).lower() for value in (entry.one, entry.other))
+    return _without_seed(entry.one) == _without_seed(entry.other)
+
+
+def _without_seed(lines: str | None) -> str:
+    return re.sub(r"\bseed\s*=\s*\w+", "", lines or "")

@@ -14,7 +14,7 @@ from rexdet.report.comparison.paired import Comparison, ImageRow, NumberRow
 from rexdet.report.comparison.seed_runs import SeedComparison
 from rexdet.report.statistics.bootstrap import LEAST_IMAGES, Interval
 from rexdet.report.statistics.detection_errors import KINDS
-from rexdet.report.statistics.intervals import describe
+from rexdet.report.statistics.intervals import describe, describe_p
 
 DASH = "–"
 _WIDEST = 44
@@ -47,7 +47,9 @@ def comparison_text(comparison: Comparison, pictures: Mapping[str, Path] | None 
 
 
 def _fields(differences: Sequence[FieldDifference], whole: bool) -> str:
-    same = [group for group in GROUPS if all(entry.group != group for entry in differences)]
+    is_of_two_engines = any((entry.group, entry.field) == ("run", "engine") for entry in differences)
+    differing = {entry.group for entry in differences} | ({"config"} if is_of_two_engines else set())
+    same = [group for group in GROUPS if group not in differing]
     shown = differences if whole else differences[:MOST_FIELDS]
     lines = ["What differs"]
     if shown:
@@ -55,6 +57,8 @@ def _fields(differences: Sequence[FieldDifference], whole: bool) -> str:
         lines.append(_table(("", "field", "A", "B"), rows, text_columns=4))
     if len(shown) < len(differences):
         lines.append(f"and {len(differences) - len(shown)} fields more: --whole shows them")
+    if is_of_two_engines:
+        lines.append("Configs of two engines are not compared: what they mean alike stands under weights and recipe.")
     if same:
         lines.append(f"Nothing differs in: {', '.join(same)}.")
     return "\n\n".join(lines)
@@ -71,7 +75,7 @@ def _seeds(seeds: SeedComparison) -> str:
             needed = row.difference.needed
             cells += [
                 describe(comparison.summary, scale=100),
-                DASH if comparison.p_value is None else f"{comparison.p_value:.3f}",
+                DASH if comparison.p_value is None else describe_p(comparison.p_value),
                 DASH if comparison.p_value is None else "yes" if comparison.is_shown else "no",
                 _points(comparison.smallest),
                 DASH if needed is None else f"{needed:,}",
@@ -86,7 +90,7 @@ def _seeds(seeds: SeedComparison) -> str:
     if left_out:
         note += f" Left out: {'; '.join(left_out)}."
     head = ("", "A (%)", "B (%)", "B - A", "p", "shown", "smallest", "pairs needed")
-    below = f"All that follows is of the runs of seed {seeds.shared[0]}."
+    below = f"All that follows is of the runs of seed {seeds.pictured}."
     return "\n\n".join((f"Over {len(seeds.shared)} seeds", _table(head, rows), note, below))
 
 
@@ -170,7 +174,7 @@ def _compared(row: NumberRow) -> tuple[str, ...]:
         _with_interval(row.other),
         _signed(between.value),
         DASH if between.low is None else f"{_signed(between.low)} to {_signed(between.high)}",
-        DASH if difference.p_value is None else f"{difference.p_value:.3f}",
+        DASH if difference.p_value is None else describe_p(difference.p_value),
         DASH if between.low is None else "yes" if difference.is_shown else "no",
     )
 

@@ -162,8 +162,8 @@ def _charts_section(key: str, title: str, found: Sequence[Chart]) -> str:
 
 
 def _legend(entries: Sequence[LegendEntry]) -> str:
-    """The names of what is drawn where it is more than one; a long legend is folded."""
-    if len(entries) < 2:
+    """The names of what is drawn, where they do not stand in the chart; a long legend is folded."""
+    if not entries:
         return ""
     items = "".join(
         f'<li class="mark" data-row="{html.escape(entry.row)}" tabindex="0">'

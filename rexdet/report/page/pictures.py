@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rexdet.coco.ground_truth import read_ground_truth
 from rexdet.coco.images import UnreadableImage, load_image
 from rexdet.coco.marks import draw_box, on_canvas
-from rexdet.coco.matched import Matched, match_once
+from rexdet.coco.matched import Matched
 from rexdet.report.records.saved import Saved
-from rexdet.report.tables.networks import row_id
+from rexdet.report.tables.entries import entry_name
 
 SCORE = 0.5
 SIDE = 320
@@ -40,7 +40,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of one run. data: a JPEG as a data address. marks: (class, kind) of its boxes. told: them in words."""
+    """A picture of one run. row: whose it is, for people. data: a JPEG as a data address. marks: (class, kind) of its
+    boxes. told: them in words.
+    """
 
     row: str
     title: str
@@ -62,13 +64,14 @@ class Example:
 
 def examples(saved: Sequence[Saved], most_bytes: int) -> tuple[list[Example], list[str]]:
     """Pictures of each run in turn until the room is used; and why some runs have none."""
-    notes, sources = [], []
-    for one in saved:
+    notes: list[str] = []
+    sources = []
+    for one, name in zip(saved, told_apart(saved), strict=True):
         folder = one.images
         if folder is None:
             notes.append(f"pictures of {one.run.record.name} are not shown: their folder is not here")
             continue
-        sources.append(_of_run(one, folder))
+        sources.append(_of_run(one, name, folder, notes))
     found: list[Example] = []
     used = 0
     while sources:
@@ -83,6 +86,15 @@ def examples(saved: Sequence[Saved], most_bytes: int) -> tuple[list[Example], li
             found.append(example)
             used += len(example.data)
     return found, notes
+
+
+def told_apart(saved: Sequence[Saved]) -> list[str]:
+    """A name for each run: its row's, with the setting where the row has several."""
+    names = [entry_name(one.group) for one in saved]
+    counts = Counter(names)
+    return [
+        f"{name}, {one.setting.title}" if counts[name] > 1 else name for name, one in zip(names, saved, strict=True)
+    ]
 
 
 def boxes_of(matched: Matched) -> dict[int, list[Box]]:
@@ -135,19 +147,20 @@ def choose(boxes: dict[int, list[Box]], most: int = MOST_A_RUN) -> list[int]:
     return [*chosen, *(image for image, _ in zip(rest, range(most - len(chosen)), strict=False))][:most]
 
 
-def _of_run(saved: Saved, folder: Path) -> Iterator[Example]:
-    matched = match_once(read_ground_truth(saved.dataset), saved.detections)
+def _of_run(saved: Saved, name: str, folder: Path, notes: list[str]) -> Iterator[Example]:
+    matched = saved.matched
     boxes = boxes_of(matched)
     rows = {int(image_id): place for place, image_id in enumerate(saved.dataset.image_ids.tolist())}
     for image in choose(boxes):
         entry = saved.dataset.image(rows[int(matched.truth.image_ids[image])])
         try:
             picture = load_image(folder / entry.file_name, (entry.width, entry.height))
-        except UnreadableImage:
+        except UnreadableImage as error:
+            notes.append(f"a picture is not shown: {error}")
             continue
         drawn = _draw(Image.fromarray(picture), boxes[image])
         yield Example(
-            row=row_id(saved.row),
+            row=name,
             title=Path(entry.file_name).name,
             data=_as_address(drawn),
             marks=tuple(sorted({(box.name, box.kind) for box in boxes[image]})),

@@ -8,6 +8,7 @@ from rexdet.report.page.plans import Palette, Plan
 from rexdet.report.page.plots import Line, lines
 from rexdet.report.records.saved import Saved, curves
 from rexdet.report.statistics.calibration import calibration
+from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.networks import row_id
 
 # A share of fewer detections than this is chance.
@@ -19,7 +20,9 @@ def recall_charts(saved: Sequence[Saved], palette: Palette) -> list[Plan]:
     plans: list[Plan] = []
     for title, found in _by_setting(saved).items():
         drawn = []
-        for series, one in zip(palette.series((row_id(one.row), row_id(one.row)) for one in found), found, strict=True):
+        for series, one in zip(
+            palette.series((row_id(one.row), entry_name(one.group)) for one in found), found, strict=True
+        ):
             for curve, style in zip(curves(one), ("-", "--"), strict=False):
                 words = f", IoU {curve.threshold:.2f}"
                 told = f"{series.name}{words}: mean {curve.precision.mean():.3f}"
@@ -36,7 +39,9 @@ def calibration_charts(saved: Sequence[Saved], palette: Palette) -> list[Plan]:
     plans: list[Plan] = []
     for title, found in _by_setting(saved).items():
         drawn = []
-        for series, one in zip(palette.series((row_id(one.row), row_id(one.row)) for one in found), found, strict=True):
+        for series, one in zip(
+            palette.series((row_id(one.row), entry_name(one.group)) for one in found), found, strict=True
+        ):
             measured = calibration(one.matched)
             shown = [
                 (entry.score, entry.precision)
@@ -59,5 +64,5 @@ def calibration_charts(saved: Sequence[Saved], palette: Palette) -> list[Plan]:
 def _by_setting(saved: Sequence[Saved]) -> dict[str, list[Saved]]:
     settings: dict[str, list[Saved]] = {}
     for one in saved:
-        settings.setdefault(one.setting.title, []).append(one)
+        settings.setdefault(one.setting.shared.title, []).append(one)
     return settings

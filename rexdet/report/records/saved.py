@@ -18,7 +18,7 @@ from rexdet.coco.ground_truth import read_ground_truth
 from rexdet.coco.matched import Matched, match_once
 from rexdet.errors import UserError
 from rexdet.report.records.facts import RowKey, Setting
-from rexdet.report.records.groups import Groups
+from rexdet.report.records.groups import Group, Groups
 from rexdet.report.records.reading import Found
 
 # Reading and scoring a run again takes seconds on thousands of images.
@@ -28,14 +28,30 @@ _SAME = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """One run's detections, scored again. images: where its pictures lie, None where they do not."""
+    """One run's detections, scored again. group: that it stands for. images: where its pictures lie, None where they do
+    not.
+    """
 
-    row: RowKey
-    setting: Setting
+    group: Group
     run: Found
     dataset: CocoDataset
     detections: Detections
     evaluation: Evaluation
+
+    @property
+    def row(self) -> RowKey:
+        """Network and checkpoint."""
+        return self.group.row
+
+    @property
+    def setting(self) -> Setting:
+        """What was done with the network."""
+        return self.group.setting
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the backbone stood still as a whole, which makes it a row of its own beside the one that learnt."""
+        return self.group.start == "frozen"
 
     @cached_property
     def matched(self) -> Matched:
@@ -61,23 +77,23 @@ class Curve:
 def saved_runs(groups: Groups, most: int = MOST_RUNS) -> tuple[list[Saved], list[str]]:
     """One run of each detection row whose detections and annotations are there; and why others are not.
 
-    The first seed whose detections are here stands for a row. Detections that no longer give the AP of their record are
-    not shown: the file was changed. Nor are those whose annotations are not the ones that they were scored on.
+    A backbone that stood still is a row of its own. The first seed whose detections are here stands for a row.
+    Detections that no longer give the AP of their record are not shown: the file was changed. Nor are those whose
+    annotations are not the ones that they were scored on.
     """
     found: list[Saved] = []
     notes: list[str] = []
     datasets: dict[Path, CocoDataset] = {}
-    for (row, setting, start), group in groups.detection.items():
-        if start == "frozen":
-            continue
+    for group in groups.detection.values():
         if len(found) == most:
-            notes.append(f"detections of {row.network}: only those of {most} runs are shown")
+            frozen = " frozen" if group.start == "frozen" else ""
+            notes.append(f"detections of {group.row.network}{frozen}: only those of {most} runs are shown")
             continue
         runs = sorted(group.runs, key=lambda one: (one.record.seed or 0, one.where))
         reasons = []
         for run in [run for run in runs if _detections_file(run)] or runs[:1]:
             try:
-                found.append(_open(row, setting, run, datasets))
+                found.append(_open(group, run, datasets))
             except UserError as error:
                 reasons.append(f"detections of {run.record.name} are not shown: {error}")
             else:
@@ -106,7 +122,7 @@ def _detections_file(run: Found) -> Path | None:
     return file if file is not None and file.is_file() else None
 
 
-def _open(row: RowKey, setting: Setting, run: Found, datasets: dict[Path, CocoDataset]) -> Saved:
+def _open(group: Group, run: Found, datasets: dict[Path, CocoDataset]) -> Saved:
     """datasets: those that were read already, which grows; runs of one table share few."""
     record = run.record
     file = _detections_file(run)
@@ -127,7 +143,7 @@ def _open(row: RowKey, setting: Setting, run: Found, datasets: dict[Path, CocoDa
     recorded = record.metrics["bbox"]["AP"]
     if recorded is not None and abs((evaluation.numbers["AP"] or 0.0) - recorded) > _SAME:
         raise UserError("its detections no longer give the AP of its record", str(file))
-    return Saved(row, setting, run, dataset, detections, evaluation)
+    return Saved(group, run, dataset, detections, evaluation)
 
 
 def _found(run: Found, path: str) -> Path | None:

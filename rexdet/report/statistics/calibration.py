@@ -108,7 +108,8 @@ def calibration(matched: Matched, bins: int = BINS) -> Calibration:
     scores = matched.scores[counted]
     inside = (scores >= 0) & (scores <= 1)
     scores, right = scores[inside], right[counted][inside]
-    edges = np.linspace(0.0, 1.0, bins + 1)
+    # The numbers that are written so: multiples of a tenth's float64 lie above some of them (3 x 0.1 > 0.3).
+    edges = np.arange(bins + 1) / bins
     row = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, bins - 1)
     counts = np.bincount(row, minlength=bins)
     means = [
@@ -190,7 +191,11 @@ def _rates(part: _Part, threshold: float, beta: float) -> Rates:
 
 def _f_beta(found: NDArray[np.int64], kept: NDArray[np.intp], objects: int, beta: float) -> NDArray[np.float64]:
     """F-beta, (1 + b²) right / (b² objects + kept): van Rijsbergen's, written without a division by 0."""
-    return np.asarray((1 + beta**2) * found / (beta**2 * objects + kept))
+    # Both sides divided by the larger of 1 and b², which may be more than a float holds.
+    missed, false = (1.0, (1 / beta) ** 2) if beta > 1 else (beta * beta, 1.0)
+    below = missed * objects + false * kept
+    # Below is 0 where nothing is kept and b² is less than a float holds: nothing is found then either.
+    return np.divide((missed + false) * found, below, out=np.zeros(len(found)), where=below > 0)
 
 
 def _right(matched: Matched) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -145,6 +145,11 @@ def describe(summary: Summary, *, scale: float = 1.0, digits: int = 2) -> str:
     return f"{mean} ± {scale * summary.half_width:.{digits}f}"
 
 
+def describe_p(value: float) -> str:
+    """A p-value in three digits; none is 0."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _p_value(summary: Summary) -> float:
     assert summary.deviation
     statistic = summary.mean / (summary.deviation / math.sqrt(summary.count))

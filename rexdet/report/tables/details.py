@@ -10,6 +10,7 @@ from rexdet.report.records.saved import Saved
 from rexdet.report.statistics.bootstrap import RESAMPLES, bootstrap
 from rexdet.report.statistics.calibration import calibration, choose_thresholds
 from rexdet.report.statistics.detection_errors import KINDS, break_down
+from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.networks import row_id
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, words
 
@@ -33,7 +34,7 @@ def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Ta
                 cells[key] = Cell(f"{100 * interval.value:.2f}", 100 * interval.value, "ours", None, _source(one))
             if interval.low is not None and interval.high is not None:
                 cells[f"{key}_interval"] = words(f"{100 * interval.low:.2f} to {100 * interval.high:.2f}")
-        builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
+        builder.add(f"{_name(one)}", cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
             f"From {resamples:,} resamples of the images of {_ONE_A_ROW}. What another seed would give is not in it: "
@@ -70,7 +71,7 @@ def errors_table(saved: Sequence[Saved]) -> Table:
             cells[kind] = fact(float(found.counts[kind]))
             cost = found.costs[kind]
             cells[f"{kind}_cost"] = MISSING if cost is None else Cell(f"{100 * cost:.2f}", 100 * cost)
-        builder.add(f"{row_id(one.row)} {one.setting.title}", cells, of=row_id(one.row))
+        builder.add(f"{_name(one)}", cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
             f"All detections of {_ONE_A_ROW}, boxes, at IoU 0.5. The points are those that AP50 would win if that kind "
@@ -111,7 +112,7 @@ def thresholds_table(saved: Sequence[Saved], *, beta: float = 1.0) -> Table:
                 "f": _share(entry.held_out.f),
                 "chosen_f": _share(entry.chosen.f),
             }
-            builder.add(f"{row_id(one.row)} {one.setting.title} {entry.name}", cells, of=row_id(one.row))
+            builder.add(f"{_name(one)} {entry.name}", cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
             "Detections with that score or a higher one are kept, right is a match at IoU 0.5. Chosen on one half of "
@@ -129,9 +130,14 @@ _WHO = (
 )
 
 
+def _name(one: Saved) -> str:
+    """Of the run that stands for a row, in its setting."""
+    return f"{entry_name(one.group)} {one.setting.title}"
+
+
 def _who(one: Saved) -> dict[str, Cell]:
     return {
-        "network": words(one.row.network),
+        "network": words(f"{one.row.network} frozen" if one.is_frozen else one.row.network),
         "checkpoint": words(one.row.checkpoint),
         "setting": words(one.setting.title),
         "run": words(one.run.record.name),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from rexdet.report.records.facts import RowKey
+from rexdet.report.statistics.intervals import describe_p
 from rexdet.report.tables.networks import row_id
 from rexdet.report.tables.row_pairs import scores_by_family
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, words
@@ -81,7 +82,7 @@ def _rank(
     note = f"{family}: over {', '.join(datasets)}."
     if found.p_value is not None and found.critical is not None:
         note += (
-            f" Friedman's test that all rank alike: p {found.p_value:.3f}. Mean ranks that differ by less than "
+            f" Friedman's test that all rank alike: p {describe_p(found.p_value)}. Mean ranks that differ by less than "
             f"{found.critical:.2f} are not told apart (Nemenyi)."
         )
     known = dict.fromkeys(name for values in scores.values() for name in values)
@@ -140,7 +141,7 @@ def correlations_table(networks: Table) -> Table:
                 "count": fact(found.count),
                 "pearson": _rounded(found.pearson),
                 "interval": interval,
-                "p": _rounded(found.p_value, 3),
+                "p": MISSING if found.p_value is None else Cell(describe_p(found.p_value), found.p_value),
                 "spearman": _rounded(found.spearman),
                 "smallest": _rounded(found.smallest),
             },

@@ -21,6 +21,7 @@ def protocols_table(groups: Groups) -> Table:
     columns = (
         Column("protocol", "protocol"),
         Column("what", "of", help="the detector, or the head of a transfer number"),
+        Column("toolbox", "toolbox"),
         Column("batch", "batch", help="images a step of the optimiser, over all processes"),
         Column("optimizer", "optimiser"),
         Column("base_lr", "learning rate"),
@@ -68,7 +69,7 @@ def _recipe_cells(records: list[RunRecord]) -> dict[str, Cell]:
 
 def _detector_sizes(records: list[RunRecord]) -> dict[str, Cell]:
     told = [detection_protocol(record) for record in records]
-    keys = ("train_size", "test_size", "augmentation")
+    keys = ("toolbox", "train_size", "test_size", "augmentation")
     return {key: _values(_known(getattr(one, key)) for one in told) for key in keys}
 
 

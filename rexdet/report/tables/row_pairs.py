@@ -9,7 +9,7 @@ from itertools import combinations, islice
 from typing import Any
 
 from rexdet.report.records.groups import Groups
-from rexdet.report.statistics.intervals import Comparison, compare_paired, describe, runs_needed
+from rexdet.report.statistics.intervals import Comparison, compare_paired, describe, describe_p, runs_needed
 from rexdet.report.tables.entries import entries_by_setting
 from rexdet.report.tables.networks import Known
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, scaled, words
@@ -186,7 +186,7 @@ def _cells(pair: _Pair, comparison: Comparison, paired_by: str) -> dict[str, Cel
         "other": words(pair.other),
         "difference": Cell(describe(summary), summary.mean, "ours", summary, f"paired by {paired_by}"),
         "pairs": fact(summary.count),
-        "p": MISSING if comparison.p_value is None else Cell(f"{comparison.p_value:.3f}", comparison.p_value),
+        "p": MISSING if comparison.p_value is None else Cell(describe_p(comparison.p_value), comparison.p_value),
         "shown": MISSING if tells_nothing else words("yes" if comparison.is_shown else "no"),
         "smallest": scaled(comparison.smallest, 1, 2),
         "needed": too_many if needed is None else fact(needed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from rexdet.errors import UserError
@@ -45,7 +46,16 @@ def _check_folder(path: Path, where: str) -> None:
             raise UserError(f"{folder} is a file, and nothing lies below one", where)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"the folder {folder} may not be written to", where)
+        _try(folder, where)
         return
+
+
+def _try(folder: Path, where: str) -> None:
+    """Open a file that has no name, or loses it at once: permissions say nothing about what is no disk, as /proc."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"no file can be made in {folder} ({error.strerror or error})", where) from None
 
 
 def _look(path: Path, where: str) -> os.stat_result | None:

@@ -15,7 +15,7 @@ from rexdet.coco.detections import Detections
 from rexdet.coco.evaluate import evaluate
 from rexdet.report.comparison.differences import run_differences
 from rexdet.report.statistics.bootstrap import NUMBERS
-from rexdet.runs import Data, RunRecord, read_record, write_record
+from rexdet.runs import Data, Recipe, RunRecord, read_record, write_record
 from rexdet.runs.parts import DataSplit
 
 Compare = Callable[..., tuple[int, str, str]]
@@ -206,7 +206,7 @@ def test_runs_that_cannot_be_compared(saved_runs: Any, two_runs: tuple[Path, Pat
 def test_an_output_that_is_a_file(two_runs: tuple[Path, Path], compare: Compare) -> None:
     file = two_runs[0] / "record.json"
     before = file.read_bytes()
-    one_line(compare(*two_runs, "--output", file), "record.json", "another --output")
+    one_line(compare(*two_runs, "--output", file), "record.json", "name a folder")
     assert file.read_bytes() == before
 
 
@@ -371,6 +371,36 @@ def test_configs_that_are_programs_are_told_line_by_line() -> None:
     # Of two engines the languages differ, not only the lines.
     third = RunRecord(kind="detection", name="x", engine="detectron2", config="A: 1")
     assert [entry.field for entry in run_differences(one, third)] == ["engine"]
+
+
+def test_a_config_that_one_run_lacks_is_a_difference() -> None:
+    one, other = (RunRecord(kind="detection", name="x", engine="mmdet", config=config) for config in ("a = 1", None))
+    (entry,) = run_differences(one, other)
+    assert (entry.group, entry.one, entry.other) == ("config", "told", "none")
+
+
+def test_configs_of_two_engines_are_not_said_to_be_the_same(
+    saved_runs: Any, two_runs: tuple[Path, Path], compare: Compare
+) -> None:
+    third = saved_runs.run("third", saved_runs.detections(3, 0.5), engine="mmdet", config="model = dict(depth=18)\n")
+    out = compare(two_runs[0], third)[1]
+    assert "Configs of two engines are not compared" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("Nothing differs in")]
+    assert "config" not in line
+    assert "are not compared" not in compare(*two_runs)[1]
+
+
+def test_what_the_recipe_says_is_not_said_twice(saved_runs: Any, two_runs: tuple[Path, Path], compare: Compare) -> None:
+    slow = Recipe(base_lr=0.001, iterations=100, differs_from_recipe=["base lr: 0.001 here, 0.01 in the config"])
+    other = saved_runs.run("slow", saved_runs.detections(3, 0.5), recipe=slow)
+    content = json.loads(compare(two_runs[0], other, "--json")[1])
+    assert [entry["field"] for entry in content["differences"]] == ["base_lr"]
+
+
+def test_sheets_where_no_file_can_be_made_are_one_line(two_runs: tuple[Path, Path], compare: Compare) -> None:
+    status, out, err = compare(*two_runs, "--output", "/proc/sheets")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "no file can be made in /proc" in err
 
 
 def test_runs_that_find_nothing(saved_runs: Any, two_runs: tuple[Path, Path], compare: Compare) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from rexdet.runs import read_record, write_record
+from rexdet.runs import Network, read_record, write_record
 
 Compare = Callable[..., tuple[int, str, str]]
 
@@ -84,8 +84,141 @@ def test_folders_that_cannot_be_paired(two_folders: tuple[Path, Path], compare: 
     one_line(compare(weak, strong), "seed_0", "tells no seed")
     changed(weak / "seed_0", seed=0, config="SEED: 0\nMODEL:\n  DEPTH: 34")
     one_line(compare(weak, strong), "weak 0 and weak 1", "differ in more than their seed", "MODEL.DEPTH")
+    # What is named itself has to be sound, and so has one of a folder at least.
     (weak / "seed_0" / "record.json").write_text("[]")
+    one_line(compare(weak / "seed_0", strong), "seed_0", "not a record")
+    for seed in range(1, 4):
+        (weak / f"seed_{seed}" / "record.json").write_text("{}")
     one_line(compare(weak, strong), "seed_0", "not a record")
+    one_line(compare(strong, weak), "seed_0", "not a record")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[]", "not a record of a run"),
+        ('{"schema_version": 99, "kind": "detection", "name": "x"}', "newer"),
+        ('{"schema', "JSON"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named_and_skipped(
+    two_folders: tuple[Path, Path], compare: Compare, text: str, told: str
+) -> None:
+    (two_folders[1] / "seed_2" / "record.json").write_text(text)
+    status, out, _ = compare(*two_folders)
+    assert status == 0
+    (line,) = [line for line in out.splitlines() if "skipped" in line]
+    assert line.startswith("- B: skipped: ")
+    assert str(two_folders[1] / "seed_2") in line
+    assert told in line
+    assert out.index(line) < out.index("What differs")
+    assert "Over 2 seeds" in out
+    # Where too few are left, the reason is in the line.
+    (two_folders[1] / "seed_3" / "record.json").write_text(text)
+    one_line(compare(*two_folders), "share 1 seeds", "seed_2", "seed_3", told)
+
+
+@pytest.mark.parametrize(
+    ("engine", "config"),
+    [
+        ("detectron2", "MODEL:\n  REXDET:\n    WEIGHTS: {}"),
+        ("detectron2", "model:\n  backbone:\n    bottom_up:\n      weights: {}"),
+        ("mmdet", "model = dict(\n    init_cfg=dict(checkpoint='{}', type='Pretrained'))"),
+    ],
+)
+def test_weights_are_told_by_their_content_and_not_by_their_place(
+    saved_runs: Any, compare: Compare, engine: str, config: str
+) -> None:
+    for sha in ("a" * 64, "b" * 64):
+        for seed in range(2):
+            place = f"checkout_{seed}/x.safetensors"
+            network = Network(name="rexnet_1.0", sha256=sha if seed else "a" * 64, source=place)
+            saved_runs.run(
+                f"{sha[0]}/s{seed}",
+                saved_runs.detections(seed, 0.5),
+                seed=seed,
+                engine=engine,
+                config=config.format(place),
+                network=network,
+            )
+    content = json.loads(compare(*(saved_runs.folder / "a" / f"s{seed}" for seed in range(2)), "--json")[1])
+    assert [entry["field"] for entry in content["differences"]] == ["seed"]
+    content = json.loads(compare(*(saved_runs.folder / "b" / f"s{seed}" for seed in range(2)), "--json")[1])
+    assert [entry["field"] for entry in content["differences"]][1:] == ["sha256", "source", "seed"]
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, None])
+def test_images_are_of_the_first_seed_whose_detections_are_sound(
+    two_folders: tuple[Path, Path], compare: Compare, text: str | None
+) -> None:
+    damaged = two_folders[0] / "seed_1" / "detections.json"
+    damaged.unlink() if text is None else damaged.write_text(text)
+    status, out, _ = compare(*two_folders)
+    assert status == 0
+    assert "Over 3 seeds" in out
+    assert "All that follows is of the runs of seed 2." in out
+    (line,) = [line for line in out.splitlines() if "seed 1 are not compared" in line]
+    assert "seed_1" in line
+    for seed in (2, 3):
+        (two_folders[0] / f"seed_{seed}" / "detections.json").unlink()
+    one_line(compare(*two_folders), "seed_1")
+
+
+LAZY = """\
+dataloader:
+  train:
+    total_batch_size: {batch}
+  evaluator:
+    output_dir: {folder}
+train:
+  output_dir: {folder}
+  seed: {seed}
+"""
+PROGRAM = """\
+default_hooks = dict(
+    checkpoint=dict(interval=600, out_dir='{folder}', type='CheckpointHook'))
+experiment_name = 'quickstart_{folder}'
+optim_wrapper = dict(
+    optimizer=dict(lr={batch}))
+randomness = dict(deterministic=False, seed={seed})
+val_evaluator = dict(
+    ann_file=
+    '{folder}/annotations/instances_val2017.json',
+    type='CocoMetric')
+visualizer = dict(
+    save_dir='{folder}', type='DetLocalVisualizer')
+work_dir = '{folder}'
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "config", "field"),
+    [("detectron2", LAZY, "dataloader.train.total_batch_size"), ("mmdet", PROGRAM, "line 5")],
+)
+def test_folders_and_seeds_are_no_other_setting(
+    saved_runs: Any, compare: Compare, engine: str, config: str, field: str
+) -> None:
+    for name in "AB":
+        for seed in range(2):
+            saved_runs.run(
+                f"{name}/s{seed}",
+                saved_runs.detections(seed + 5 * (name == "B"), 0.5),
+                seed=seed,
+                engine=engine,
+                config=config.format(folder=f"runs/{name}/s{seed}", seed=seed, batch=16 if name == "A" else 8),
+            )
+    folders = saved_runs.folder / "A", saved_runs.folder / "B"
+    status, out, err = compare(*folders, "--json")
+    assert status == 0, err
+    content = json.loads(out)
+    assert content["seeds"]["shared"] == [0, 1]
+    assert [entry["field"] for entry in content["differences"]] == [field]
+    content = json.loads(compare(folders[0] / "s0", folders[0] / "s1", "--json")[1])
+    config_fields = [entry["field"] for entry in content["differences"] if entry["group"] == "config"]
+    assert config_fields == (["train.seed"] if engine == "detectron2" else ["line 6"])
+    # A line with the seed that says something else, too, is another setting.
+    changed(folders[0] / "s1", config=config.format(folder="x", seed=1, batch=16).replace("False", "True") + "\nx: 1")
+    one_line(compare(*folders), "differ in more than their seed")
 
 
 def test_data_of_another_content_is_refused(saved_runs: Any, two_folders: tuple[Path, Path], compare: Compare) -> None:

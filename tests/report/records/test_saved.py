@@ -13,6 +13,7 @@ from rexdet.coco.annotations import read_annotations
 from rexdet.report.records import saved
 from rexdet.report.records.reading import read
 from rexdet.report.tables.summary import Summary, summarise_runs
+from rexdet.runs import Network
 
 
 def summary_of(*paths: Path) -> Summary:
@@ -96,6 +97,61 @@ def test_a_table_that_shows_a_part_says_what_is_missing(two_runs, capsys) -> Non
     said = capsys.readouterr().out
     assert "strong" in said
     assert "detections of weak are not shown" in said
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '[{"image_id": ' + "9" * 5000 + ', "category_id": 1}]', "[1, 2"])
+@pytest.mark.parametrize("which", ["detections", "annotations"])
+def test_a_damaged_file_costs_one_run_alone(saved_runs, two_runs, capsys, which, text) -> None:
+    if which == "detections":
+        damaged = two_runs[0] / "detections.json"
+    else:
+        other = saved_runs.write_annotations("other.json", saved_runs.content)
+        saved_runs.run("weak", saved_runs.detections(1, 0.5), annotations=other)
+        damaged = other
+    damaged.write_text(text)
+    assert execute("summarize", [*map(str, two_runs), "--no-costs", "--table", "errors"]) == 0
+    said = capsys.readouterr().out
+    assert "strong" in said
+    assert f"detections of weak are not shown: {damaged}" in said
+
+
+@pytest.fixture
+def with_frozen(saved_runs) -> tuple[Path, Path]:
+    """Two runs of one checkpoint: of the second the backbone stood still."""
+    network = Network(name="rexnet_1.0", sha256="a" * 64, norm="BN", freeze_at=5)
+    return (
+        saved_runs.run("runs/learnt", saved_runs.detections(1, 0.6)),
+        saved_runs.run("runs/frozen", saved_runs.detections(2, 0.6), network=network),
+    )
+
+
+@pytest.mark.parametrize("name", ["intervals", "errors", "thresholds"])
+def test_a_backbone_that_stood_still_is_a_row_of_its_own(with_frozen, name) -> None:
+    table = summary_of(*with_frozen).table(name)
+    places = [[column.key for column in table.columns].index(key) for key in ("network", "run")]
+    told = {tuple(row.cells[place].text for place in places) for row in table.rows}
+    assert told == {("rexnet_1.0", "runs/learnt"), ("rexnet_1.0 frozen", "runs/frozen")}
+    assert len({row.key for row in table.rows}) == len(table.rows)
+
+
+def test_a_backbone_that_stood_still_is_shown_alone(with_frozen, capsys) -> None:
+    assert execute("summarize", [str(with_frozen[1]), "--no-costs", "--table", "errors"]) == 0
+    assert "rexnet_1.0 frozen" in capsys.readouterr().out
+
+
+def test_rows_beyond_the_most_are_told(with_frozen) -> None:
+    found, notes = saved.saved_runs(summary_of(*with_frozen).groups, most=1)
+    (one,) = found
+    left = "rexnet_1.0" if one.is_frozen else "rexnet_1.0 frozen"
+    assert notes == [f"detections of {left}: only those of 1 runs are shown"]
+
+
+def test_a_detector_that_is_in_no_table_is_not_said_to_be_none(saved_runs, capsys) -> None:
+    run = saved_runs.run("runs/killed", saved_runs.detections(1, 0.6), status="killed")
+    assert execute("summarize", [str(run), "--no-costs", "--table", "errors"]) == 2
+    said = capsys.readouterr().err
+    assert "it was killed" in said
+    assert "No run of a detector is in a table." in said
 
 
 def test_no_resamples_and_no_detector_are_reasons_too(two_runs, transfer, written, capsys) -> None:

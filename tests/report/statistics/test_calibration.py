@@ -86,6 +86,15 @@ def test_crowds_count_neither_way_and_odd_scores_are_left_out() -> None:
     assert calibration(matched_of(np.array([True]), np.array([1.0]))).bins[-1].count == 1
 
 
+def test_a_score_on_a_border_belongs_to_the_bin_that_begins_there() -> None:
+    tenths = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    found = calibration(matched_of(np.ones(10, bool), tenths)).bins
+    assert [(entry.low, entry.count, entry.score) for entry in found] == [(score, 1, score) for score in tenths]
+    # As float32, some of them lie below the border, and stay there.
+    found = calibration(matched_of(np.ones(2, bool), np.array([0.7, 0.9], np.float32).astype(np.float64))).bins
+    assert [entry.count for entry in found] == [0, 0, 0, 0, 0, 0, 1, 0, 1, 0]
+
+
 def test_without_detections() -> None:
     nothing = matched_of(np.zeros(0, bool), np.zeros(0), missed=3)
     assert calibration(nothing).error is None
@@ -141,6 +150,25 @@ def test_a_higher_beta_asks_for_more_recall() -> None:
     thresholds = [best_threshold(scores, right, int(right.sum()) + 10, beta) for beta in (0.3, 1.0, 3.0)]
     assert thresholds == sorted(thresholds, reverse=True)  # type: ignore[type-var]
     assert thresholds[0] != thresholds[2]
+
+
+@pytest.mark.parametrize(
+    ("beta", "rate"), [(1e200, "recall"), (1e308, "recall"), (1e-200, "precision"), (5e-324, "precision")]
+)
+@pytest.mark.filterwarnings("error")
+def test_an_extreme_beta_weighs_one_of_the_two_alone(beta: float, rate: str) -> None:
+    right, scores = made(3)
+    # The surest is right: where it is in the half that is chosen on, precision keeps nothing of the other.
+    right[0], scores[0] = True, 0.99
+    matched = matched_of(right, scores, missed=20)
+    seen = set()
+    for seed in range(4):
+        found = choose_thresholds(matched, beta, seed=seed)
+        json.dumps(found.as_json(), allow_nan=False)
+        rates = [rates for rates in (found.classes[0].chosen, found.classes[0].held_out) if rates is not None]
+        assert [entry.f for entry in rates] == pytest.approx([getattr(entry, rate) or 0.0 for entry in rates])
+        seen.update(entry.kept > 0 for entry in rates)
+    assert seen == ({True, False} if rate == "precision" else {True})
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, float("inf"), float("nan")])

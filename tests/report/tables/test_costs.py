@@ -10,7 +10,7 @@ from rexdet.report.records.reading import Found
 from rexdet.report.tables.answers import answers_table
 from rexdet.report.tables.costs import Rule, count_costs
 from rexdet.report.tables.detection import detection_table
-from rexdet.report.tables.networks import Known, networks_table, networks_of_rows
+from rexdet.report.tables.networks import Known, networks_of_rows, networks_table
 from rexdet.runs import Network
 
 SMALL = {"macs": 0.12e9, "parameters": 3.4e6}
