@@ -172,12 +172,33 @@ def marker_legend(series: Sequence[Series]) -> tuple[LegendEntry, ...]:
 
 
 def names_along_y(axes: Any, names: Sequence[str], most: int = 28) -> None:
-    """Name the places 0, 1, 2 ... of the y axis, upwards, with as many letters as fit beside it."""
+    """Name the places 0, 1, 2 ... of the y axis, upwards, with as many letters as fit beside it.
+
+    Of a longer name both ends stay: rows of one network differ in their end.
+    """
     ticker = import_optional("matplotlib.ticker", "matplotlib")
-    labels = [label(name if len(name) <= most else f"{name[: most - 1]}…") for name in names]
+    labels = [label(shortened(name, most)) for name in names]
     axes.yaxis.set_major_locator(ticker.FixedLocator(range(len(names))))
     axes.yaxis.set_major_formatter(ticker.FixedFormatter(labels))
     axes.set_ylim(-0.7, len(names) - 0.3)
+    # One mark for all lines of the grid: one for each, as an axis draws them, takes as long as its name.
+    axes.grid(visible=False, axis="y")
+    axes.hlines(
+        range(len(names)),
+        0,
+        1,
+        transform=axes.get_yaxis_transform(),
+        colors=FAINT,
+        linewidth=0.5,
+        alpha=0.35,
+        zorder=0.5,
+    )
+
+
+def shortened(name: str, most: int) -> str:
+    """The name in at most so many letters, without its middle."""
+    head = most // 2
+    return name if len(name) <= most else f"{name[:head]}…{name[head + 1 - most :]}"
 
 
 def _lay_out(figure: Any) -> None:

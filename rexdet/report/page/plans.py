@@ -11,7 +11,7 @@ from rexdet.report.tables.summary import Summary
 # A chart with its data, to be drawn by a call.
 Plan = partial[Chart]
 # More charts of one kind than that nobody looks at; the tables have every setting.
-MOST_SETTINGS = 12
+MOST_SETTINGS = 8
 
 
 class Palette:

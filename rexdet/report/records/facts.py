@@ -188,6 +188,9 @@ def transfer_settings(record: RunRecord) -> dict[str, Setting]:
 
 def fold_of(record: RunRecord) -> Fold | None:
     """Which fold of a folder a transfer run was tested on; None where there are no folds."""
+    if record.kind != "transfer" or "\nall_images: " not in (record.config or ""):
+        # Nearly always, and asked for every run of every cell.
+        return None
     number, count, images = (_line(record.config, key) for key in ("fold", "folds", "all_images"))
     return Fold(int(number), int(count), images) if number.isdecimal() and count.isdecimal() and images else None
 

@@ -40,12 +40,15 @@ def test_more_settings_than_anybody_looks_at_are_told(transfer, drawn) -> None:
     charts = drawn(transfer_charts, summary)
     assert len(charts) == MOST_SETTINGS
     assert not few & {chart.title.split()[0] for chart in charts}
-    assert f"Drawn are the {MOST_SETTINGS} settings that most rows have; the tables have all 14." in charts[0].caption
+    assert (
+        f"Drawn are the {MOST_SETTINGS} settings that most rows have; the tables have all {MOST_SETTINGS + 2}."
+        in charts[0].caption
+    )
     assert "Drawn are" not in charts[1].caption
     costs = drawn(cost_charts, summary)
     # Against MACs and against parameters.
     assert len(costs) == 2 * MOST_SETTINGS
-    assert "the tables have all 14." in costs[0].caption
+    assert f"the tables have all {MOST_SETTINGS + 2}." in costs[0].caption
     whole = summary_of(*[record for record in records if "dataset: set" in record.config])
     assert "Drawn are" not in drawn(transfer_charts, whole)[0].caption
 
