@@ -17,6 +17,8 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from rexdet.nets.without_data import QuickNorms
+
 IMAGE_SIDE = 224
 
 # Names of torch's functions, without the underscores of methods and in-place forms.
@@ -219,7 +221,8 @@ def record(network: nn.Module, example: Tensor | None = None) -> Recording:
     try:
         with _evaluating(network), _frames_of(network, recorder), torch.no_grad(), recorder:
             if example is None:
-                functional_call(network, _without_data(network), (image,))
+                with QuickNorms():
+                    functional_call(network, _without_data(network), (image,))
             else:
                 network(image)
     except Exception as error:
