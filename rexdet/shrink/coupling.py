@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rexdet.errors import UserError
+from rexdet.nets.without_data import QuickNorms
 
 Classes = NDArray[np.int64]
 
@@ -115,7 +116,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> Coupling:
     tracer = _Tracer(shadow)
     image = torch.empty((1, *input_shape), device="meta")
     tracer.label(image, tracer.classes.fixed(input_shape[0]))
-    with torch.no_grad(), tracer:
+    with torch.no_grad(), QuickNorms(), tracer:
         output = shadow(image)
     tracer.fix(output)
     return tracer.finish()
