@@ -34,8 +34,7 @@ def load_foreign(detector: nn.Module, source: str) -> list[str]:
     source: a file, or detectron2://... (fetched once into the cache). Caffe2's and Detectron1's names are understood.
     Raises UserError: cannot be had or opened, or leaves a parameter of the backbone unfilled.
     """
-    path = fetch(_remote(source)) if is_foreign(source) else Path(source)
-    content = read_file(path).value
+    content = read_file(foreign_file(source)).value
     if not isinstance(content, Mapping):
         raise UserError("holds no named weights", where=source)
     weights = _tensors(content.get("model", content))
@@ -53,6 +52,11 @@ def load_foreign(detector: nn.Module, source: str) -> list[str]:
         raise UserError(f"{wrong[0]} is {shapes}", where=source)
     detector.load_state_dict(found, strict=False)
     return [f"{source}: {len(found)} tensors loaded, backbone {len(parameters)} of {len(parameters)}"]
+
+
+def foreign_file(source: str) -> Path:
+    """The file of weights for a backbone of detectron2's own, fetched once where it is an address of the model zoo."""
+    return fetch(_remote(source)) if is_foreign(source) else Path(source)
 
 
 def _remote(source: str) -> RemoteFile:

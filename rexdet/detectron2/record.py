@@ -10,6 +10,7 @@ from rexdet.detectron2.backbone import RexDetBackbone
 from rexdet.detectron2.counts import multiplying_part
 from rexdet.detectron2.external import RexDetExternalBackbone
 from rexdet.detectron2.plan import Plan
+from rexdet.detectron2.stock import describe_stock
 from rexdet.job import DetectionJob
 from rexdet.processes import world_size
 from rexdet.runs.parts import DetectorComplexity, Network, Pixels, Recipe
@@ -24,8 +25,7 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
     pixels = {"mean": plan.pixel_mean, "std": plan.pixel_std, "order": plan.image_format, "range": 255}
     part = Network(name=without_tag(plan.backbone), pixels=Pixels.model_validate(pixels))
     if not isinstance(backbone, RexDetBackbone | RexDetExternalBackbone):
-        part.source = plan.detector_weights or None
-        return part
+        return describe_stock(part, backbone, plan)
     part.norm = norm_of(backbone)
     part.freeze_at = backbone.freeze_at
     part.overrides = {**_overrides(plan), **stride_of(backbone)}

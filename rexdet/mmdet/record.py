@@ -10,6 +10,7 @@ from rexdet.mmdet.backbone import RexDetBackbone
 from rexdet.mmdet.counts import multiplying_part
 from rexdet.mmdet.operators import operators_in_use
 from rexdet.mmdet.plan import Plan, length_words
+from rexdet.mmdet.stock import describe_stock
 from rexdet.processes import world_size
 from rexdet.runs.environment import collect_versions
 from rexdet.runs.parts import DetectorComplexity, Network, Pixels, Recipe
@@ -24,8 +25,7 @@ def network_part(detector: nn.Module, plan: Plan) -> Network:
     backbone = getattr(detector, "backbone", None)
     part = Network(name=without_tag(plan.backbone), pixels=Pixels.model_validate({**plan.pixels, "range": 255}))
     if not isinstance(backbone, RexDetBackbone):
-        part.source = plan.detector_weights or None
-        return part
+        return describe_stock(part, backbone, plan)
     part.norm = norm_of(backbone)
     part.freeze_at = backbone.frozen_stages + 1
     part.overrides = {**dict(backbone.settings.overrides), **stride_of(backbone)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -95,7 +96,13 @@ def test_the_resnet_50_baseline_starts_from_its_own_file(
     words = ["--config", "retinanet_r50", "--output", str(tmp_path / "run"), *files, *SMALL, *ONE_STEP]
     assert execute("train_det", [*words, "MODEL.WEIGHTS", str(tmp_path / "R-50.pkl")]) == 0
     assert "tensors loaded, backbone 53 of 53" in capsys.readouterr().out
-    assert read_record(tmp_path / "run").status == "done"
+    record = read_record(tmp_path / "run")
+    assert record.status == "done"
+    # In the words of our own networks, so that both stand in one table.
+    assert record.network is not None
+    assert (record.network.name, record.network.overrides) == ("resnet50", {"stride_in": "1x1"})
+    assert (record.network.norm, record.network.freeze_at) == ("FrozenBN", 2)
+    assert record.network.sha256 == hashlib.sha256((tmp_path / "R-50.pkl").read_bytes()).hexdigest()
 
 
 def test_a_baseline_file_that_lacks_a_layer_is_refused_by_name(

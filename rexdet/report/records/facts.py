@@ -20,6 +20,7 @@ from rexdet.report.records.recorded_config import without_one_run
 from rexdet.report.records.shaping import keeps_statistics, shaping_key
 from rexdet.report.records.zoo_detectors import departures
 from rexdet.runs.matrix import content_key
+from rexdet.runs.parts import Network
 from rexdet.runs.record import RunRecord
 from rexdet.transfer.fold import Fold
 
@@ -33,6 +34,10 @@ _SAME_WEIGHTS = {
     "d2_fair_in1k": ("FAIR's ResNeXt-101 32x8d",),
     "tv_in1k": ("torchvision's ResNets", "torchvision's IMAGENET1K_V1"),
 }
+UNHASHED = "unhashed "
+_LONGEST_FILE_NAME = 32
+# A ResNet's stride stands where its weights had it in training: published tables have one name for both.
+_OF_THE_WEIGHTS = {"stride_in"}
 _OF_THE_BACKBONE = {"initial_weights", "norm", "freeze_at"}
 _TOOLBOXES = {"detectron2": "detectron2", "mmdet": "MMDetection"}
 # How a batch is divided shapes no number; what it comes to stands beside it.
@@ -41,14 +46,23 @@ _DIVISION = {"per_process_batch", "accumulation", "world_size"}
 
 @dataclass(frozen=True)
 class RowKey:
-    """network: its zoo name, with what differs from the name's own. sha: of the checkpoint; "" for random weights."""
+    """network: its zoo name, with what differs from the name's own. sha: of the checkpoint; "" for random weights, and
+    UNHASHED with where it came from for one of which the record tells no more.
+    """
 
     network: str
     sha: str = ""
 
     @property
+    def is_hashed(self) -> bool:
+        """Whether the checkpoint is known by its SHA-256."""
+        return bool(self.sha) and not self.sha.startswith(UNHASHED)
+
+    @property
     def checkpoint(self) -> str:
         """The checkpoint for a narrow column."""
+        if self.sha and not self.is_hashed:
+            return PurePath(self.sha.removeprefix(UNHASHED)).name[:_LONGEST_FILE_NAME] or "unknown"
         return self.sha[:12] if self.sha else "random"
 
 
@@ -112,14 +126,28 @@ def row_key(record: RunRecord) -> RowKey | None:
     network = record.network
     if network is None:
         return None
-    name, sha = network.key
+    name, sha = network.name, _checkpoint(network)
     if study := study_of(record):
         # What a search found differs from seed to seed: the setting of the study is the network of its table.
-        return RowKey(f"{name} [{study[1]}]", sha or "")
+        return RowKey(f"{name} [{study[1]}]", sha)
     if network.overrides:
         changed = ", ".join(f"{key}={_short(value)}" for key, value in sorted(network.overrides.items()))
         name = f"{name} ({changed})"
-    return RowKey(name, sha or "")
+    return RowKey(name, sha)
+
+
+def published_name(record: RunRecord) -> str:
+    """The network as published tables call it: with what differs from its name, but for what its weights tell."""
+    row, network = row_key(record), record.network
+    if row is None or network is None or study_of(record) or set(network.overrides) - _OF_THE_WEIGHTS:
+        return row.network if row else ""
+    return network.name
+
+
+def _checkpoint(network: Network) -> str:
+    """The SHA-256 of the checkpoint; "" for random weights."""
+    _, sha = network.key
+    return sha or (f"{UNHASHED}{network.source}" if network.source else "")
 
 
 def study_of(record: RunRecord) -> tuple[str, str] | None:
@@ -131,7 +159,7 @@ def study_of(record: RunRecord) -> tuple[str, str] | None:
 def start_of(record: RunRecord) -> Start:
     """Whether the backbone began from random weights, from a checkpoint and learnt, or stood still as a whole."""
     network = record.network
-    if network is None or network.key[1] is None:
+    if network is None or not _checkpoint(network):
         return "random"
     return "frozen" if (network.freeze_at or 0) >= ALL_STAGES else "full"
 
@@ -154,9 +182,10 @@ def detection_setting(record: RunRecord) -> Setting:
     batch_is_told = recipe is not None and recipe.effective_batch is not None
     left_out = {"differs_from_recipe", *(_DIVISION if batch_is_told else ())}
     told = recipe.model_dump(mode="json", exclude=left_out) if recipe else {}
-    shaping = shaping_key(record.config, record.engine, batch_is_told=batch_is_told)
+    name = network.name if network else ""
+    shaping = shaping_key(record.config, record.engine, batch_is_told=batch_is_told, network=name)
     config = content_key({**told, "toolbox": protocol.toolbox, "config": shaping})
-    has_weights = network is not None and network.key[1] is not None
+    has_weights = network is not None and bool(_checkpoint(network))
     return Setting(
         task="detection",
         what=detector_of(record),

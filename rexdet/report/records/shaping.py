@@ -28,6 +28,12 @@ _DETECTRON2_BACKBONE = (
     *("MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS"),
     *(f"MODEL.REXDET.{key}" for key in ("NAME", "WEIGHTS", "PIXELS", "NORM", "OVERRIDES", "ACT_CHECKPOINT")),
 )
+# Builders of detectron2's own ResNets, and those of ours with the same neck.
+_OUR_BUILDERS = {
+    "build_resnet_backbone": "build_rexdet_backbone",
+    "build_resnet_fpn_backbone": "build_rexdet_fpn_backbone",
+    "build_retinanet_resnet_fpn_backbone": "build_retinanet_rexdet_fpn_backbone",
+}
 _LAZY = (
     *("train.output_dir", "train.seed", "train.device", "train.init_checkpoint", "train.amp", "train.ddp"),
     *("train.checkpointer", "train.eval_period", "train.log_period", "dataloader.evaluator"),
@@ -36,8 +42,10 @@ _LAZY = (
 )
 _LAZY_BACKBONE = tuple(
     f"model.backbone.bottom_up.{key}"
-    for key in ("name", "weights", "norm", "freeze_at", "pixels", "overrides", "detector", "act_checkpoint")
+    for key in ("_target_", "name", "weights", "norm", "freeze_at", "pixels", "overrides", "detector", "act_checkpoint")
 )
+# Of a ResNet of detectron2's own; the names of its outputs are those of ours, and count.
+_LAZY_OTHER = tuple(f"model.backbone.bottom_up.{key}" for key in ("_target_", "stem", "stages", "freeze_at"))
 _MMENGINE = (
     *("work_dir", "randomness", "load_from", "resume", "launcher", "env_cfg", "experiment_name", "runner_type"),
     *("visualizer", "vis_backends", "log_level", "log_processor", "default_scope", "custom_imports"),
@@ -52,8 +60,10 @@ _MMENGINE = (
 )
 _MMENGINE_BACKBONE = tuple(
     f"model.backbone.{key}"
-    for key in ("name", "init_cfg", "norm_*", "frozen_stages", "with_cp", "pixels", "overrides", "filled_later")
+    for key in ("type", "name", "init_cfg", "norm_*", "frozen_stages", "with_cp", "pixels", "overrides", "filled_later")
 )
+# Of a ResNet of MMDetection's own all but `out_indices`, which counts in ours, too.
+_MMENGINE_OTHER = ("model.backbone.[!o]*",)
 # How the batch is divided among processes and passes does not count, where the recipe tells what it comes to.
 _BATCH = (
     *("SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size", "train_dataloader.batch_size"),
@@ -66,13 +76,14 @@ _WATCHING = re.compile(
 )
 
 
-def shaping_key(config: str | None, engine: str | None, *, batch_is_told: bool) -> str:
+def shaping_key(config: str | None, engine: str | None, *, batch_is_told: bool, network: str = "") -> str:
     """Twelve digits that are equal where two configurations shape numbers alike; "" where there is none.
 
-    engine: says the language. batch_is_told: the recipe says how many images an optimiser step sees. What cannot be
-    read counts as its text, without the lines of seed and folder.
+    engine: says the language. batch_is_told: the recipe says how many images an optimiser step sees. network: its name
+    in the record; where that is none of the toolbox's own words for its backbone, the row tells of the backbone, and
+    nothing of it counts here. What cannot be read counts as its text, without the lines of seed and folder.
     """
-    return _key(without_one_run(config), engine, batch_is_told) if config else ""
+    return _key(without_one_run(config), engine, batch_is_told, network) if config else ""
 
 
 def keeps_statistics(config: str | None, engine: str | None, *, has_weights: bool) -> bool:
@@ -80,39 +91,54 @@ def keeps_statistics(config: str | None, engine: str | None, *, has_weights: boo
     if engine != "mmdet" or not config:
         return False
     backbone = value_at(read_config(without_one_run(config), engine), "model.backbone")
-    if not isinstance(backbone, dict) or not str(backbone.get("type")).endswith("RexDetBackbone"):
+    if not isinstance(backbone, dict):
         return False
     asked = backbone.get("norm_eval")
+    if not str(backbone.get("type")).endswith("RexDetBackbone"):
+        return bool(asked)
     return has_weights if asked is None else bool(asked)
 
 
 @lru_cache(maxsize=4096)
-def _key(text: str, engine: str | None, batch_is_told: bool) -> str:
+def _key(text: str, engine: str | None, batch_is_told: bool, network: str) -> str:
     values = read_config(text, engine)
     if values is not None:
-        left_out = _pattern((*_rules(values, engine), *(_BATCH if batch_is_told else ())))
+        left_out = _pattern((*_rules(values, engine, network), *(_BATCH if batch_is_told else ())))
         try:
-            return content_key({"config": _shaping(values, "", left_out)})
+            return content_key({"config": _shaping(_with_our_builder(values, network), "", left_out)})
         except RecursionError:
             # A text that holds itself, or is nested as no configuration is: told apart as a text.
             pass
     return content_key({"text": text})
 
 
-def _rules(values: dict[str, Any], engine: str | None) -> tuple[str, ...]:
-    """What is left out, by the language. Another's backbone has no row of its own: all of it counts."""
+def _rules(values: dict[str, Any], engine: str | None, network: str) -> tuple[str, ...]:
+    """What is left out, by the language. Of a backbone that the row does not name in words of ours all counts."""
     if engine == "mmdet":
-        is_ours = str(value_at(values, "model.backbone.type")).endswith("RexDetBackbone")
+        kind = str(value_at(values, "model.backbone.type"))
+        is_ours, is_named = kind.endswith("RexDetBackbone"), network not in ("", kind)
         # SSDLite's neck hands the backbone's maps on: their widths are the network's.
         is_ssd = str(value_at(values, "model.neck.type")).endswith("SSDNeck")
         widths = ("model.neck.out_channels",) if is_ssd else ()
-        return (*_ANYWHERE, *_MMENGINE, *(_MMENGINE_BACKBONE if is_ours else ()), *widths)
+        backbone = _MMENGINE_BACKBONE if is_ours else _MMENGINE_OTHER if is_named else ()
+        return (*_ANYWHERE, *_MMENGINE, *backbone, *widths)
     if "dataloader" in values:
         is_ours = value_at(values, "model.backbone.bottom_up.name") is not None
-        return (*_ANYWHERE, *_LAZY, *(_LAZY_BACKBONE if is_ours else ()))
+        is_named = network not in ("", str(value_at(values, "model.backbone.bottom_up._target_")))
+        return (*_ANYWHERE, *_LAZY, *(_LAZY_BACKBONE if is_ours else _LAZY_OTHER if is_named else ()))
     builder = value_at(values, "MODEL.BACKBONE.NAME")
-    is_ours = builder is None or "rexdet" in str(builder)
-    return (*_ANYWHERE, *_DETECTRON2, *(_DETECTRON2_BACKBONE if is_ours else ()))
+    is_told = builder is None or "rexdet" in str(builder) or (builder in _OUR_BUILDERS and network not in ("", builder))
+    return (*_ANYWHERE, *_DETECTRON2, *(_DETECTRON2_BACKBONE if is_told else ()))
+
+
+def _with_our_builder(values: dict[str, Any], network: str) -> dict[str, Any]:
+    """The values of a detectron2 configuration with our builder of the same neck over a network that the row names."""
+    builder = value_at(values, "MODEL.BACKBONE.NAME")
+    ours = _OUR_BUILDERS.get(builder) if isinstance(builder, str) and network not in ("", builder) else None
+    if ours is None:
+        return values
+    model = values["MODEL"]
+    return {**values, "MODEL": {**model, "BACKBONE": {**model["BACKBONE"], "NAME": ours}}}
 
 
 @lru_cache(maxsize=64)

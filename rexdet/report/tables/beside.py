@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rexdet import published
 from rexdet.published.protocols import Protocol
-from rexdet.report.records.facts import protocol_differences
+from rexdet.report.records.facts import protocol_differences, published_name
 from rexdet.report.records.groups import Group
 from rexdet.report.records.transfer_protocol import classification_protocols
 from rexdet.report.records.zoo_detectors import departures
@@ -54,7 +54,11 @@ def detection_beside(group: Group, key: str) -> list[Beside]:
     if metric is None or group.setting.dataset != "coco-val2017" or group.setting.part:
         return []
     found = published.cells(
-        group.row.network, task="detection", detector=group.setting.what, dataset=group.setting.dataset, metric=metric
+        published_name(group.runs[0].record),
+        task="detection",
+        detector=group.setting.what,
+        dataset=group.setting.dataset,
+        metric=metric,
     )
     # The runs of a group have one configuration: what departs in one departs in all.
     more = departures(group.runs[0].record) if found else {}
@@ -67,7 +71,8 @@ def transfer_beside(group: Group, metric: str) -> list[Beside]:
     Which library trained, and how many runs a mean is of, is no part of a classifier's recipe: nobody published a
     number of ours, and the spread is told by the interval.
     """
-    found = () if group.setting.part else published.accuracies(group.row.network, group.setting.dataset, metric)
+    name = published_name(group.runs[0].record)
+    found = () if group.setting.part else published.accuracies(name, group.setting.dataset, metric)
     if not found:
         return []
     ours = classification_protocols(group)

@@ -106,7 +106,8 @@ def identity_cells(row: RowKey, source: str = "") -> dict[str, Cell]:
         return {"network": words(row.network), "checkpoint": Cell("random weights", source="random initialisation")}
     tag = source.partition("@")[2] if is_tagged(source) else ""
     name = f"@{tag} {row.checkpoint}" if tag else row.checkpoint
-    return {"network": words(row.network), "checkpoint": Cell(name, source=f"{source}, SHA-256 {row.sha}")}
+    told = f"SHA-256 {row.sha}" if row.is_hashed else "whose SHA-256 the run did not record"
+    return {"network": words(row.network), "checkpoint": Cell(name, source=f"{source}, {told}")}
 
 
 def group_cell(group: Group, key: str) -> Cell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rexdet.report.records.facts import published_name
 from rexdet.report.records.groups import group
 from rexdet.report.records.reading import Found
 from rexdet.report.tables.answers import answers_table
@@ -343,3 +344,34 @@ def test_an_annotation_file_called_as_cocos_is_cocos_only_if_it_holds_as_much(de
         assert not [
             one for one in groups.detection.values() for one in detection_beside(one, "AP") if one.is_comparable
         ]
+
+
+def test_weights_of_which_no_hash_was_recorded_are_no_random_weights(detection) -> None:
+    record = detection(0.4, network="resnet50")
+    network = record.network.model_copy(update={"sha256": None, "source": "https://there/R-50.pkl"})
+    unhashed = record.model_copy(update={"network": network})
+    groups = tables(unhashed, detection(0.2, network="resnet50", sha=None))
+    assert {(row.checkpoint, start) for row, _, start in groups.detection} == {
+        ("R-50.pkl", "full"),
+        ("random", "random"),
+    }
+    # Random weights are its control, and it is none of theirs.
+    assert {(row["checkpoint"], row["AP"], row["random"]) for row in told(detection_table(groups, KNOWN))} == {
+        ("R-50.pkl", "40.00", "20.00"),
+        ("random weights", "20.00", "20.00"),
+    }
+
+
+def test_where_a_resnet_has_its_stride_is_no_other_network_to_the_published_tables(detection) -> None:
+    record = detection(0.4, network="resnet50")
+    strided = record.model_copy(
+        update={"network": record.network.model_copy(update={"overrides": {"stride_in": "1x1"}})}
+    )
+    deeper = record.model_copy(update={"network": record.network.model_copy(update={"overrides": {"depth": 2.0}})})
+    assert published_name(strided) == published_name(record) == "resnet50"
+    assert published_name(deeper) == "resnet50 (depth=2.0)"
+    (one,) = tables(strided).detection.values()
+    assert [beside.cell.network for beside in detection_beside(one, "AP")] == [
+        beside.cell.network for beside in detection_beside(next(iter(tables(record).detection.values())), "AP")
+    ]
+    assert detection_beside(one, "AP")
