@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexdet.errors import UserError
+from rexdet.report.tables.names import TABLES
 
 if TYPE_CHECKING:
     from rexdet.report.tables.summary import Summary
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", metavar="RUNS", help="folders of runs, records, ledgers (.jsonl)")
     parser.add_argument("--output", metavar="D", help="write everything into this folder: page, Markdown, CSV, LaTeX")
     parser.add_argument("--html", metavar="F", help="write one page that needs no network")
-    parser.add_argument("--latex", metavar="F", help="write the tables as LaTeX (booktabs)")
+    parser.add_argument("--latex", metavar="F", help="write the tables as LaTeX (booktabs, longtable, array)")
     parser.add_argument("--csv", metavar="F", help="write one table as CSV: the first --table, else networks")
     parser.add_argument("--markdown", metavar="F", help="write the tables as Markdown")
     parser.add_argument("--ledger", metavar="F", help="write every run once, a record a line, to take elsewhere")
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the records of runs that are done there, without what tells of the machine",
     )
     parser.add_argument(
-        "--table", action="append", metavar="NAME", help="networks, detection, ... (may be repeated; default: all)"
+        "--table", action="append", metavar="NAME", help=f"{', '.join(TABLES)} (may be repeated; default: all)"
     )
     parser.add_argument("--columns", metavar="A,B", help="with one --table: only these columns, in this order")
     parser.add_argument(
@@ -103,7 +104,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise UserError for what cannot be followed, before anything is read."""
-    from rexdet.report.tables.summary import TABLES
     from rexdet.report.tables.targets import check_file, check_folder
 
     if not arguments.runs:
@@ -138,7 +138,6 @@ def _files(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 def _chosen(summary: Summary, arguments: argparse.Namespace) -> list[Table]:
     from rexdet.report.tables.kept import chosen_columns
-    from rexdet.report.tables.summary import TABLES
     from rexdet.report.tables.writers import sorted_rows
 
     # Those that grow with the runs and with the square of the rows are for files and the page, unless they are named.
@@ -197,21 +196,23 @@ def _for_csv(summary: Summary, tables: list[Table], arguments: argparse.Namespac
 def _write(summary: Summary, tables: list[Table], arguments: argparse.Namespace) -> list[Path]:
     from rexdet.files import write_text_atomically
     from rexdet.report.records.reading import publish, write_ledger
-    from rexdet.report.tables.writers import comma_separated, latex, markdown
+    from rexdet.report.tables.latex import latex
+    from rexdet.report.tables.writers import comma_separated, markdown
 
     texts: dict[Path, str] = {}
     pages: list[Path] = []
+    with_wide = bool(arguments.columns)
     if arguments.output is not None:
         folder = Path(arguments.output)
         texts |= {folder / f"{table.id}.csv": comma_separated(table) for table in tables}
-        texts |= {folder / "tables.md": markdown(tables), folder / "tables.tex": latex(tables)}
+        texts |= {folder / "tables.md": markdown(tables), folder / "tables.tex": latex(tables, with_wide=with_wide)}
         pages.append(folder / "index.html")
     if arguments.csv is not None:
         texts[Path(arguments.csv)] = comma_separated(_for_csv(summary, tables, arguments))
     if arguments.markdown is not None:
         texts[Path(arguments.markdown)] = markdown(tables)
     if arguments.latex is not None:
-        texts[Path(arguments.latex)] = latex(tables)
+        texts[Path(arguments.latex)] = latex(tables, with_wide=with_wide)
     if arguments.html is not None:
         pages.append(Path(arguments.html))
     if pages:
@@ -235,12 +236,12 @@ def _print(summary: Summary, tables: list[Table], arguments: argparse.Namespace)
     from rich.console import Console
     from rich.text import Text
 
-    from rexdet.report.tables.writers import print_tables
+    from rexdet.report.tables.terminal import UNBOUNDED, print_tables
 
     console = Console(soft_wrap=False)
     if not console.is_terminal:
-        # A file or a pipe has no width: tables are not folded for one.
-        console = Console(width=400)
+        # A file or a pipe has no width: nothing is folded for one.
+        console = Console(width=UNBOUNDED)
     shown = [table for table in tables if arguments.table or table.id not in _NOT_PRINTED]
     print_tables(shown or tables, console, with_wide=bool(arguments.columns))
     for note in (*summary.notes, *_told_of_details(summary, arguments)):

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from rexdet.cli import execute
+from rexdet.report.tables.summary import TABLES
 from rexdet.runs import COCO_KEYS, Data, DataSplit, Network, RunRecord, write_record
 
 
@@ -103,6 +104,13 @@ def test_mistakes_are_one_line_and_exit_2(runs, capsys, words, line) -> None:
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1
+
+
+def test_the_help_names_every_table(capsys) -> None:
+    with pytest.raises(SystemExit):
+        execute("summarize", ["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"--table NAME {', '.join(TABLES)} (may be repeated" in said
 
 
 def test_sorting_and_columns(runs, capsys) -> None:

@@ -19,6 +19,7 @@ from rexdet.report.comparison.seed_runs import SeedComparison
 from rexdet.report.statistics.bootstrap import (
     NUMBERS,
     RESAMPLES,
+    Bootstrap,
     Difference,
     Interval,
     bootstrap,
@@ -150,22 +151,7 @@ def compare(
         bootstrap(of_run, resamples=resamples, seed=seed, label=f"resampling {name}" if progress else "")
         for name, of_run in zip("AB", matched, strict=True)
     ]
-    one, other = boots
-    numbers = tuple(
-        NumberRow(key, None, one.interval(key), other.interval(key), compare_bootstraps(one, other, key))
-        for key in NUMBERS
-    )
-    objects = np.bincount(truth.annotation_category[~truth.crowd], minlength=len(truth.categories))
-    classes = [
-        NumberRow(
-            entry.name,
-            int(objects[row]),
-            one.class_interval(row),
-            other.class_interval(row),
-            compare_class(one, other, row),
-        )
-        for row, entry in enumerate(truth.categories)
-    ]
+    numbers = _numbers(*boots)
     scores = [image_average_precision(of_run) for of_run in matched]
     won, lost, equal, without = _images(compared, scores[0], scores[1])
     return Comparison(
@@ -176,7 +162,7 @@ def compare(
         seed=seed,
         differences=tuple(run_differences(compared.one.record, compared.other.record)),
         numbers=numbers,
-        classes=tuple(sorted(classes, key=_by_falling_difference)),
+        classes=_classes(compared, *boots),
         errors=(break_down(matched[0]), break_down(matched[1])),
         won=won,
         lost=lost,
@@ -198,6 +184,29 @@ def _changed_files(compared: Compared, iou_type: str, row: NumberRow) -> list[st
                 "written again since"
             )
     return notes
+
+
+def _numbers(one: Bootstrap, other: Bootstrap) -> tuple[NumberRow, ...]:
+    return tuple(
+        NumberRow(key, None, one.interval(key), other.interval(key), compare_bootstraps(one, other, key))
+        for key in NUMBERS
+    )
+
+
+def _classes(compared: Compared, one: Bootstrap, other: Bootstrap) -> tuple[NumberRow, ...]:
+    truth = compared.truth
+    objects = np.bincount(truth.annotation_category[~truth.crowd], minlength=len(truth.categories))
+    rows = [
+        NumberRow(
+            entry.name,
+            int(objects[row]),
+            one.class_interval(row),
+            other.class_interval(row),
+            compare_class(one, other, row),
+        )
+        for row, entry in enumerate(truth.categories)
+    ]
+    return tuple(sorted(rows, key=_by_falling_difference))
 
 
 def _by_falling_difference(row: NumberRow) -> tuple[bool, float]:

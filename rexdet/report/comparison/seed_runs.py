@@ -11,10 +11,11 @@ from typing import Any
 from rexdet.errors import UserError
 from rexdet.report.comparison.compared_runs import Compared, open_runs
 from rexdet.report.comparison.differences import FieldDifference, run_differences
+from rexdet.report.records.groups import why_left_out
 from rexdet.report.statistics.bootstrap import NUMBERS
 from rexdet.report.statistics.intervals import Summary, summarise
 from rexdet.report.statistics.ranks import RowDifference, compare_rows
-from rexdet.runs import RunRecord, read_record
+from rexdet.runs import Network, RunRecord, read_record
 from rexdet.runs.record import RECORD_NAME, record_path
 
 # What must be the same in the runs of one folder; versions and machines may differ, and seeds have to.
@@ -186,12 +187,11 @@ def _read_all(folders: Sequence[Path], name: str, notes: list[str]) -> dict[Path
 
 
 def _left_out(record: RunRecord) -> str:
-    if record.status != "done":
-        return record.status
-    if record.partial:
-        return "partial, images could not be predicted"
-    is_limited = any(split is not None and split.limited for split in (record.data.train, record.data.val))
-    return "limited, only a part of the data was used" if is_limited else ""
+    """Why a run is no result of its setting; "" where it is one."""
+    # Nothing is looked up by the network here: a detector of others, that names none, may be compared all the same.
+    named = record.model_copy(update={"network": record.network or Network(name="not told")})
+    # The switch is that of another command.
+    return why_left_out(named).removesuffix("; --partial shows it")
 
 
 def _check_one_setting(path: Path, records: Sequence[RunRecord]) -> None:

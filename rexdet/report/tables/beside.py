@@ -37,15 +37,16 @@ class Beside:
         return not self.differs
 
     def told(self) -> str:
-        """The fields that differ, in a line."""
-        parts = []
+        """The fields that differ with both values, then the names of those that one side does not tell; in a line."""
+        parts: list[str] = []
+        silent: dict[str, list[str]] = {"not told there": [], "not recorded here": []}
         for name, (ours, theirs) in self.differs.items():
             title = name if name.isupper() else name.replace("_", " ")
             if "unknown" in (ours, theirs):
-                parts.append(f"{title}: {'theirs is not told' if theirs == 'unknown' else 'ours is not recorded'}")
+                silent["not told there" if theirs == "unknown" else "not recorded here"].append(title)
             else:
                 parts.append(f"{title}: {_number(ours)} here, {_number(theirs)} there")
-        return "; ".join(parts)
+        return "; ".join((*parts, *(f"{why}: {', '.join(titles)}" for why, titles in silent.items() if titles)))
 
 
 def detection_beside(group: Group, key: str) -> list[Beside]:

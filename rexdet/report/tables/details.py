@@ -11,7 +11,7 @@ from rexdet.report.statistics.bootstrap import RESAMPLES, bootstrap
 from rexdet.report.statistics.calibration import calibration, choose_thresholds
 from rexdet.report.statistics.detection_errors import KINDS, break_down
 from rexdet.report.tables.entries import entry_name
-from rexdet.report.tables.networks import row_id
+from rexdet.report.tables.networks import identity_cells, row_id
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, words
 
 _NUMBERS = ("AP", "AP50", "AP75")
@@ -136,9 +136,10 @@ def _name(one: Saved) -> str:
 
 
 def _who(one: Saved) -> dict[str, Cell]:
+    network = one.run.record.network
     return {
+        **identity_cells(one.row, (network.source or "") if network else ""),
         "network": words(f"{one.row.network} frozen" if one.is_frozen else one.row.network),
-        "checkpoint": words(one.row.checkpoint),
         "setting": words(one.setting.title),
         "run": words(one.run.record.name),
     }

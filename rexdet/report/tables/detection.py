@@ -15,6 +15,7 @@ from rexdet.report.tables.run_cells import detector_cells, effort_cells
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, printed, words
 
 _KEYS = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APs": "AP small", "APm": "AP medium", "APl": "AP large"}
+_NORM = Column("norm", "norm, freezing", help="of the backbone: how many of stem and four stages do not learn")
 _COLUMNS = (
     Column("network", "network"),
     Column("checkpoint", "checkpoint"),
@@ -26,7 +27,7 @@ _COLUMNS = (
         "protocol",
         help="of a published recipe that the run follows but for start, norm and freezing, else ours",
     ),
-    Column("norm", "norm, freezing", help="of the backbone: how many of stem and four stages do not learn"),
+    _NORM,
     *(Column(key, f"{title} (%)", "%") for key, title in _KEYS.items()),
     Column("mask_AP", "mask AP (%)", "%"),
     Column("frozen", "AP, backbone frozen (%)", "%", help="no stage of the backbone learns"),
@@ -107,76 +108,83 @@ def _number_cells(row: DetectionRow) -> dict[str, Cell]:
 
 def transfer_table(groups: Groups, known: Known) -> Table:
     """A row for each network, checkpoint, data set and protocol, followed by what is printed for the same."""
-    columns = (
-        Column("network", "network"),
-        Column("checkpoint", "checkpoint"),
-        Column("from", "from", help="ours, or published"),
-        Column("dataset", "data set"),
-        Column("protocol", "protocol"),
-        Column("metric", "metric"),
-        Column("value", "accuracy (%)", "%"),
-        Column("top1", "top-1 (%)", "%"),
-        Column("seeds", "seeds", "seeds", help="that the accuracy is over"),
-        Column("images", "training images", "images"),
-        Column("hours", "training (h)", "h"),
-    )
-    builder = TableBuilder("transfer", "Transfer", columns)
+    builder = TableBuilder("transfer", "Transfer", _TRANSFER_COLUMNS)
     asked: set[str] = set()
     for (row, setting), group in sorted(groups.transfer.items(), key=_transfer_order):
         metric = known.metric(setting.dataset)
-        train = group.runs[0].record.data.train
-        marked = f"{setting.recipe} ({setting.choice_mark})" if setting.choice_mark else setting.recipe
-        head = f"{marked} {setting.what}".strip()
-        cells = {
-            "from": words("ours"),
-            **identity_cells(row, groups.sources[row]),
-            "dataset": words(setting.data),
-            "protocol": words(head),
-            "metric": words(metric),
-            "value": group_cell(group, metric),
-            "top1": group_cell(group, "top1"),
-            "seeds": seeds_cell(group),
-            "images": fact(train.images) if train and train.images else MISSING,
-            **{key: cell for key, cell in effort_cells(group).items() if key == "hours"},
-        }
-        builder.add(f"{row_id(row)} {setting.data} {head} {setting.config[-6:]}", cells, of=row_id(row))
+        cells = {**identity_cells(row, groups.sources[row]), **_transfer_cells(group, metric)}
+        name = f"{row_id(row)} {setting.data} {_head(setting)} {setting.config[-6:]}"
+        builder.add(name, cells, of=row_id(row))
         for beside in transfer_beside(group, metric):
             if (key := f"{row.network} {_place(beside)}") not in asked:
                 asked.add(key)
                 builder.add(key, _printed_transfer(beside), origin="published")
-    builder.notes.append(
-        "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval. Repeated: the "
-        "classifier's initial weights, order, augmentation, shots, and images that a probe holds out where the set has "
-        "none to choose by; in kNN on a checkpoint nothing is random. The same in all: the images, the split, and a "
-        "search, done once. Hyper-parameters were chosen on validation images; the test images were looked at once."
-    )
+    builder.notes += _transfer_notes(groups)
+    return builder.build()
+
+
+_TRANSFER_COLUMNS = (
+    Column("network", "network"),
+    Column("checkpoint", "checkpoint"),
+    Column("from", "from", help="ours, or published"),
+    Column("dataset", "data set"),
+    Column("protocol", "protocol"),
+    Column("metric", "metric"),
+    Column("value", "accuracy (%)", "%"),
+    Column("top1", "top-1 (%)", "%"),
+    Column("seeds", "seeds", "seeds", help="that the accuracy is over"),
+    Column("images", "training images", "images"),
+    Column("hours", "training (h)", "h"),
+)
+
+
+def _transfer_cells(group: Group, metric: str) -> dict[str, Cell]:
+    train = group.runs[0].record.data.train
+    return {
+        "from": words("ours"),
+        "dataset": words(group.setting.data),
+        "protocol": words(_head(group.setting)),
+        "metric": words(metric),
+        "value": group_cell(group, metric),
+        "top1": group_cell(group, "top1"),
+        "seeds": seeds_cell(group),
+        "images": fact(train.images) if train and train.images else MISSING,
+        **{key: cell for key, cell in effort_cells(group).items() if key == "hours"},
+    }
+
+
+def _head(setting: Setting) -> str:
+    """The protocol with what parts it from others of its row, and which classifier it was."""
+    marked = f"{setting.recipe} ({setting.choice_mark})" if setting.choice_mark else setting.recipe
+    return f"{marked} {setting.what}".strip()
+
+
+def _transfer_notes(groups: Groups) -> list[str]:
+    notes = [
+        (
+            "Mean ± half of the 95% interval (Student's t) over seeds; one run has no interval. Repeated: the "
+            "classifier's initial weights, order, augmentation, shots, and images that a probe holds out where the set "
+            "has none to choose by; in kNN on a checkpoint nothing is random. The same in all: the images, the split, "
+            "and a search, done once. Hyper-parameters were chosen on validation images; the test images were looked "
+            "at once."
+        )
+    ]
     if any(group.is_folded for group in groups.transfer.values()):
-        builder.notes.append(
+        notes.append(
             "Of a folder in folds the mean is over its folds. Their training images overlap, so that the interval is "
             "narrower than it should be."
         )
     if any(setting.choice_mark for _, setting in groups.transfer):
-        builder.notes.append(
+        notes.append(
             "Where the runs of one row differ in more than their seed, its rows here say in what; everywhere else the "
             "one of most runs stands for all of them."
         )
-    return builder.build()
+    return notes
 
 
 def comparison_table(groups: Groups, known: Known) -> Table:
     """Ours against each published number: the difference where the protocols are equal, else what differs."""
-    columns = (
-        Column("network", "network"),
-        Column("setting", "ours"),
-        Column("metric", "metric"),
-        Column("ours", "ours (%)", "%"),
-        Column("printed", "published (%)", "%"),
-        Column("difference", "difference (points)", "points"),
-        Column("protocol", "published protocol"),
-        Column("where", "published in"),
-        Column("differs", "not comparable, for"),
-    )
-    builder = TableBuilder("published", "Beside published numbers", columns)
+    builder = TableBuilder("published", "Beside published numbers", _COMPARISON_COLUMNS)
     for group, key, besides in _all_beside(groups, known):
         ours = group_cell(group, key)
         for beside in besides:
@@ -185,8 +193,9 @@ def comparison_table(groups: Groups, known: Known) -> Table:
                 value = ours.number - float(beside.cell.value)
                 difference = Cell(f"{value:+.2f}", value, "ours", None, "ours minus published")
             cells = {
-                "network": words(group.row.network),
-                "setting": words(group.setting.title),
+                **identity_cells(group.row, groups.sources[group.row]),
+                "setting": words(_ours(group.setting)),
+                "norm": words(group.setting.variant),
                 "metric": words(beside.cell.metric),
                 "ours": ours,
                 "printed": _printed_number(beside),
@@ -203,6 +212,27 @@ def comparison_table(groups: Groups, known: Known) -> Table:
             "fields that differ, or that nobody tells, are listed."
         )
     return builder.build()
+
+
+_COMPARISON_COLUMNS = (
+    Column("network", "network"),
+    Column("checkpoint", "checkpoint"),
+    Column("setting", "ours"),
+    _NORM,
+    Column("metric", "metric"),
+    Column("ours", "ours (%)", "%"),
+    Column("printed", "published (%)", "%"),
+    Column("difference", "difference (points)", "points"),
+    Column("protocol", "published protocol"),
+    Column("where", "published in"),
+    Column("differs", "not comparable, for"),
+)
+
+
+def _ours(setting: Setting) -> str:
+    """The setting with what parts it from others of its row; norm and freezing have a column."""
+    title = setting.shared.title
+    return f"{title} ({setting.choice_mark})" if setting.choice_mark else title
 
 
 def _transfer_order(item: tuple[tuple[RowKey, Setting], Group]) -> tuple[str, ...]:

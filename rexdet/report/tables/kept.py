@@ -21,7 +21,8 @@ from typing import NoReturn
 from rexdet.errors import UserError
 from rexdet.files import write_text_atomically
 from rexdet.report.records.reading import read, shown
-from rexdet.report.tables.summary import TABLES, summarise_runs
+from rexdet.report.tables.names import TABLES
+from rexdet.report.tables.summary import summarise_runs
 from rexdet.report.tables.table import MISSING, Table
 from rexdet.report.tables.writers import markdown_table
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from rexdet.report.records.facts import RowKey
 from rexdet.report.statistics.intervals import describe_p
 from rexdet.report.tables.networks import row_id
 from rexdet.report.tables.row_pairs import scores_by_family
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, words
+
+if TYPE_CHECKING:
+    from rexdet.report.statistics.ranks import Correlation
 
 _FEWEST = 3
 _MOST_NAMED = 6
@@ -130,27 +134,27 @@ def correlations_table(networks: Table) -> Table:
         from rexdet.report.statistics.ranks import correlate
 
         found = correlate([(numbers[one][row], numbers[other][row]) for row in shared])
-        interval = MISSING
-        if found.low is not None and found.high is not None:
-            interval = words(f"{found.low:.2f} to {found.high:.2f}")
-        builder.add(
-            f"{titles[one]} {titles[other]}",
-            {
-                "one": words(titles[one]),
-                "other": words(titles[other]),
-                "count": fact(found.count),
-                "pearson": _rounded(found.pearson),
-                "interval": interval,
-                "p": MISSING if found.p_value is None else Cell(describe_p(found.p_value), found.p_value),
-                "spearman": _rounded(found.spearman),
-                "smallest": _rounded(found.smallest),
-            },
-        )
+        cells = {"one": words(titles[one]), "other": words(titles[other]), **_correlation_cells(found)}
+        builder.add(f"{titles[one]} {titles[other]}", cells)
     if builder.rows:
         builder.notes.append(
             "A point is a row of the networks' table that has a checkpoint. Correlation over few networks tells little."
         )
     return builder.build()
+
+
+def _correlation_cells(found: Correlation) -> dict[str, Cell]:
+    interval = MISSING
+    if found.low is not None and found.high is not None:
+        interval = words(f"{found.low:.2f} to {found.high:.2f}")
+    return {
+        "count": fact(found.count),
+        "pearson": _rounded(found.pearson),
+        "interval": interval,
+        "p": MISSING if found.p_value is None else Cell(describe_p(found.p_value), found.p_value),
+        "spearman": _rounded(found.spearman),
+        "smallest": _rounded(found.smallest),
+    }
 
 
 def _rounded(value: float | None, digits: int = 2) -> Cell:

@@ -12,6 +12,7 @@ from rexdet.report.records.saved import Saved, saved_runs
 from rexdet.report.tables.answers import answers_table
 from rexdet.report.tables.costs import count_costs, latencies
 from rexdet.report.tables.detection import comparison_table, detection_table, transfer_table
+from rexdet.report.tables.names import TABLES
 from rexdet.report.tables.networks import Known, networks_of_rows, networks_table
 from rexdet.report.tables.over_networks import correlations_table, ranks_table
 from rexdet.report.tables.protocols import protocols_table
@@ -19,25 +20,6 @@ from rexdet.report.tables.row_pairs import overall_table, pairs_table
 from rexdet.report.tables.runs import latency_table, runs_table, searches_table
 from rexdet.report.tables.table import Table
 from rexdet.transfer.metrics import METRICS
-
-TABLES = (
-    "answers",
-    "networks",
-    "detection",
-    "transfer",
-    "published",
-    "protocols",
-    "ranks",
-    "correlations",
-    "pairs",
-    "overall",
-    "intervals",
-    "errors",
-    "thresholds",
-    "searches",
-    "latency",
-    "runs",
-)
 
 # What rests on saved detections where there are none.
 _NOTHING = Table("details", "", (), ())

@@ -1,48 +1,18 @@
-"""A table as text for a terminal, as Markdown, CSV and LaTeX."""
+"""A table as Markdown and CSV, and with its rows in another order."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
-
 from rexdet.report.tables.table import DASH, Cell, Column, Row, Table
-from rexdet.report.tables.tex_letters import tex
 
-_STYLES = {"published": "italic cyan", "ours": "", "missing": "dim", "fact": ""}
-# Words that no narrow terminal has room for; the files and the page have them.
-_WIDE = ("command", "versions", "machine", "events", "where", "differs")
 _MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "|*_<>`"})
-
-
-def print_tables(tables: Sequence[Table], console: Console, *, with_wide: bool = False) -> None:
-    """Print tables for a person. What does not fit into the width is wrapped, never cut.
-
-    with_wide: also the columns of long words, which are otherwise named below the table.
-    """
-    for table in tables:
-        left_out = [column.key for column in table.columns if column.key in _WIDE and not with_wide]
-        shown = [place for place, column in enumerate(table.columns) if column.key not in left_out]
-        drawn = RichTable(title=table.title, title_justify="left", title_style="bold", show_lines=False)
-        for place in shown:
-            column = table.columns[place]
-            drawn.add_column(Text(column.title), justify="right" if column.is_number else "left", overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*(_rich(row.cells[place]) for place in shown))
-        console.print(drawn)
-        named = ", ".join(left_out)
-        told = [f"Too wide for here: {named}. --columns shows them; files and the page have them."] if left_out else []
-        for note in (*table.notes, *told):
-            console.print(Text(note), style="dim")
-        console.print()
 
 
 def markdown(tables: Sequence[Table], *, with_titles: bool = True) -> str:
@@ -100,24 +70,6 @@ def comma_separated(table: Table) -> str:
     return written.getvalue()
 
 
-def latex(tables: Sequence[Table]) -> str:
-    """Tables as LaTeX that needs the package booktabs and nothing else.
-
-    Each is a `tabular` after a comment that names it; its notes are paragraphs below.
-    """
-    parts = ["% \\usepackage{booktabs}"]
-    for table in tables:
-        alignment = "".join("r" if column.is_number else "l" for column in table.columns)
-        lines = [f"% {tex(table.title)}", f"\\begin{{tabular}}{{{alignment}}}", "\\toprule"]
-        lines.append(_tex_line(tex(column.title) for column in table.columns))
-        lines.append("\\midrule")
-        lines += [_tex_line(_tex_cell(cell) for cell in row.cells) for row in table.rows]
-        lines += ["\\bottomrule", "\\end{tabular}"]
-        parts.append("\n".join(lines))
-        parts += [rf"\noindent{{\footnotesize {tex(note)}\par}}" for note in table.notes]
-    return "\n\n".join(parts) + "\n"
-
-
 def sorted_rows(table: Table, key: str, *, descending: bool = True) -> Table:
     """The table ordered by a column; rows without a value come last either way."""
     place = [column.key for column in table.columns].index(key)
@@ -132,10 +84,6 @@ def sorted_rows(table: Table, key: str, *, descending: bool = True) -> Table:
         key=lambda row: (row.cells[place].number or 0.0) if is_number else row.cells[place].text, reverse=descending
     )
     return replace(table, rows=(*filled, *(row for row in table.rows if empty(row))))
-
-
-def _rich(cell: Cell) -> Text:
-    return Text(cell.text or DASH, style=_STYLES[cell.status if cell.text else "missing"])
 
 
 def _markdown(cell: Cell) -> str:
@@ -167,8 +115,8 @@ def _csv_names(column: Column, parts: Sequence[str], taken: set[str]) -> list[st
     """
     words = _slug(column.title.replace(f"({column.unit})", "") if column.unit else column.title)
     unit = _slug({"%": "percent", "no.": "", "p": ""}.get(column.unit, column.unit))
-    if unit in (words.partition("_")[0], words.rpartition("_")[2], words):
-        # The title names it: "seeds", "seeds needed".
+    if f"{words}_".startswith(f"{unit}_") or f"_{words}".endswith(f"_{unit}"):
+        # The title names it: "seeds", "data sets needed", "higher on data sets".
         unit = ""
     for number in count(1):
         stem = words if number == 1 else f"{words}_{number}"
@@ -194,19 +142,3 @@ def _csv_part(cell: Cell, part: str) -> object:
     if summary is None:
         return None
     return {"low": summary.low, "high": summary.high, "n": summary.count}[part]
-
-
-def _tex_line(cells: Iterable[str]) -> str:
-    line = " & ".join(cells)
-    # After the end of a row or a rule, TeX takes a bracket for a length and a star for a command's.
-    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"
-
-
-def _tex_cell(cell: Cell) -> str:
-    if not cell.text:
-        return "--"
-    text = tex(cell.text)
-    if cell.number is not None and text.startswith("-"):
-        # A minus is longer than a hyphen.
-        text = f"$-${text[1:]}"
-    return rf"\emph{{{text}}}" if cell.status == "published" else text

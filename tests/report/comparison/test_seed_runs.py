@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from rexdet.runs import Network, read_record, write_record
+from rexdet.runs import Data, DataSplit, Event, Network, WeightsFile, read_record, write_record
+from rexdet.runs.parts import TRAINED_WORSE, utc_now
 
 Compare = Callable[..., tuple[int, str, str]]
 
@@ -65,7 +66,44 @@ def test_runs_that_are_no_result_stay_out(two_folders: tuple[Path, Path], compar
     changed(two_folders[0] / "seed_1", status="killed")
     content = json.loads(compare(*two_folders, "--json")[1])
     assert content["seeds"]["shared"] == [2, 3]
-    assert any("seed_1 is left out: killed" in note for note in content["notes"])
+    assert any("seed_1 is left out: it was killed" in note for note in content["notes"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"evaluated_weights": WeightsFile(holds="raw", selection="best", iteration=100)},
+            "its weights were chosen by the images that they are scored on; selection is by validation, or the last",
+        ),
+        (
+            {"events": [Event(time=utc_now(), code=TRAINED_WORSE, message="far less")]},
+            "it learnt far less than its search's run with the same hyper-parameters: something else differed",
+        ),
+        ({"partial": ["3.png cannot be read"]}, "the numbers cover only a part (3.png cannot be read)"),
+        (
+            {"data": Data(train=DataSplit(path="train.json", limited=True))},
+            "only a part of the training images was used on purpose",
+        ),
+    ],
+)
+def test_what_stands_in_no_table_is_in_no_comparison_over_seeds(
+    two_folders: tuple[Path, Path], compare: Compare, changes: dict[str, Any], reason: str
+) -> None:
+    changed(two_folders[0] / "seed_1", **changes)
+    content = json.loads(compare(*two_folders, "--json")[1])
+    assert content["seeds"]["shared"] == [2, 3]
+    assert f"A: seed_1 is left out: {reason}" in content["notes"]
+
+
+def test_detectors_of_others_that_name_no_network_are_compared_over_seeds(
+    two_folders: tuple[Path, Path], compare: Compare
+) -> None:
+    for folder in two_folders:
+        for run in folder.iterdir():
+            changed(run, network=None)
+    content = json.loads(compare(*two_folders, "--json")[1])
+    assert content["seeds"]["shared"] == [1, 2, 3]
 
 
 def one_line(said: tuple[int, str, str], *words: str) -> None:

@@ -194,9 +194,66 @@ def test_a_difference_stands_only_where_every_field_is_equal(detection) -> None:
     longer = by_protocol["detectron2_3x"]
     assert longer["difference"].text == ""
     assert "iterations: 90000 here, 270000 there" in longer["differs"].text
-    assert "theirs is not told" in by_protocol["rexnet_coco"]["differs"].text
+    # What differs stands first with both values, then once each what one side does not tell.
+    told = by_protocol["rexnet_coco"]["differs"].text
+    assert told.count("not told there: ") == 1
+    assert told.count("not recorded here: ") <= 1
+    differing, _, silent = told.partition("not told there: ")
+    assert " here, " in differing
+    assert "epochs" in silent
+    assert " here, " not in silent
     (found,) = tables(same).detection.values()
     assert found.setting.protocol == "detectron2_1x"
+
+
+def published_lines(*records):
+    table = comparison_table(tables(*records), KNOWN)
+    keys = [column.key for column in table.columns]
+    return [dict(zip(keys, (cell.text for cell in row.cells), strict=True)) for row in table.rows]
+
+
+def test_a_published_number_stands_beside_a_row_that_is_named(detection, transfer) -> None:
+    records = [detection(0.385), detection(0.30, sha=None), detection(0.37, norm="BN", freeze_at=0)]
+    lines = [line for line in published_lines(*records) if line["protocol"] == "detectron2_1x"]
+    named = {(line["checkpoint"], line["norm"]): line for line in lines}
+    assert len(lines) == len(named) == 3
+    assert {line["network"] for line in lines} == {"resnet50"}
+    assert {line["setting"] for line in lines} == {"faster_rcnn coco-val2017 detectron2_1x"}
+    whole = named["@d2_msra_in1k aaaaaaaaaaaa", "FrozenBN, first 2 frozen"]
+    assert (whole["ours"], whole["difference"], whole["differs"]) == ("38.50", "+0.60", "")
+    # From random weights, or with less frozen, it is another recipe, and that is said.
+    control = named["random weights", "BN, nothing frozen"]
+    assert (control["ours"], control["difference"]) == ("30.00", "")
+    assert "initial weights: none here, MSRA's ResNets (Caffe)" in control["differs"]
+    assert "freeze at: 0 here, 2 there" in control["differs"]
+    learnt = named["@d2_msra_in1k aaaaaaaaaaaa", "BN, nothing frozen"]
+    assert (learnt["ours"], learnt["difference"]) == ("37.00", "")
+    assert "initial weights" not in learnt["differs"]
+    assert "norm: BN here, FrozenBN there; freeze at: 0 here, 2 there" in learnt["differs"]
+
+
+def test_a_classifier_from_random_weights_is_named_so_beside_a_published_one(transfer) -> None:
+    records = [transfer(0.7), transfer(0.6, sha=None, protocol="from_scratch")]
+    lines = published_lines(*records)
+    pretrained = [line for line in lines if "supervised" in line["where"]]
+    assert {(line["checkpoint"], line["ours"]) for line in pretrained} == {
+        ("@d2_msra_in1k aaaaaaaaaaaa", "70.00"),
+        ("random weights", "60.00"),
+    }
+    for line in pretrained:
+        # Not one of them may be subtracted.
+        assert "difference" not in line
+        start = "none" if line["checkpoint"] == "random weights" else "resnet50@d2_msra_in1k"
+        assert f"initial weights: {start} here, ResNet-50 pretrained on ImageNet there" in line["differs"]
+
+
+def test_two_choices_of_one_row_stand_beside_a_published_number_by_their_names(transfer) -> None:
+    records = []
+    for seed, rate in enumerate((0.01, 0.1)):
+        record = transfer(0.7 + rate, seed)
+        records.append(record.model_copy(update={"config": f"{record.config}learning_rate: {rate}\n"}))
+    settings = {line["setting"] for line in published_lines(*records)}
+    assert settings == {"dtd fine_tune (learning_rate 0.01)", "dtd fine_tune (learning_rate 0.1)"}
 
 
 def from_scratch_on_cifar(transfer, **changes):

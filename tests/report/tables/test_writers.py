@@ -17,9 +17,11 @@ from rexdet.errors import UserError
 from rexdet.report.records.reading import Found, Reading
 from rexdet.report.statistics.intervals import Summary
 from rexdet.report.tables.kept import check, chosen_columns, differences, update
+from rexdet.report.tables.latex import latex
 from rexdet.report.tables.summary import summarise_runs
 from rexdet.report.tables.table import MISSING, Cell, Column, TableBuilder, words
-from rexdet.report.tables.writers import comma_separated, latex, markdown, markdown_table, print_tables, sorted_rows
+from rexdet.report.tables.terminal import print_tables
+from rexdet.report.tables.writers import comma_separated, markdown, markdown_table, sorted_rows
 
 
 @pytest.fixture
@@ -77,11 +79,33 @@ def test_csv_columns_of_one_title_have_different_names() -> None:
     assert list(line) == ["row", "its_MACs_G", "Its_macs_2_G", "row_2", "seeds_needed", "Pearsons_r", "漢_percent"]
 
 
+@pytest.mark.parametrize(
+    ("title", "unit", "name"),
+    [
+        ("data sets needed", "data sets", "data_sets_needed"),
+        ("higher on data sets", "data sets", "higher_on_data_sets"),
+        ("data sets", "data sets", "data_sets"),
+        ("higher on", "data sets", "higher_on_data_sets"),
+        ("training images", "images", "training_images"),
+        # A word that only begins so is another one.
+        ("rows", "r", "rows_r"),
+        ("imagesets", "images", "imagesets_images"),
+    ],
+)
+def test_a_unit_that_the_title_names_stands_in_a_csv_name_once(title, unit, name) -> None:
+    builder = TableBuilder("some", "Some", [Column("a", title, unit)])
+    builder.add("x", {"a": Cell("1", 1.0)})
+    assert list(csv_of(builder)[0]) == ["row", name]
+
+
 @pytest.mark.parametrize("ending", ["\r", "\n", "\r\n"])
 def test_csv_keeps_the_ends_of_lines_within_a_value(ending) -> None:
     builder = TableBuilder("some", "Some", [Column("name", "name"), Column("other", "other")])
     builder.add("x", {"name": words(f"a{ending}b"), "other": words("c")})
     assert csv_of(builder) == [{"row": "x", "name": f"a{ending}b", "other": "c"}]
+
+
+TOO_WIDE = "Too wide for here: command, where. --columns shows them; Markdown, CSV and the page have them."
 
 
 def printed(table, **options):
@@ -97,7 +121,7 @@ def test_a_terminal_says_which_columns_it_leaves_out_and_shows_those_that_were_a
     builder.add("x", {"run": words("one"), "command": words("a command"), "where": words("a folder")})
     table = builder.build()
     assert "a command" not in printed(table)
-    assert "Too wide for here: command, where. --columns shows them; files and the page have them." in printed(table)
+    assert TOO_WIDE in printed(table)
     asked = printed(chosen_columns(table, ["command", "where"]), with_wide=True)
     assert "a command" in asked
     assert "a folder" in asked
