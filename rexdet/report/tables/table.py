@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -150,8 +151,10 @@ def number_in_order(value: int | None) -> Cell:
 
 
 def scaled(value: float | None, scale: float, digits: int) -> Cell:
-    """A number that needs no origin, in the column's unit; missing where there is none."""
-    return MISSING if value is None else Cell(f"{scale * value:.{digits}f}", scale * value)
+    """A number that needs no origin, in the column's unit; missing where there is none that a file can hold."""
+    if value is None or not math.isfinite(scale * value):
+        return MISSING
+    return Cell(f"{scale * value:.{digits}f}", scale * value)
 
 
 def measured(

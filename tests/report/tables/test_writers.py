@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import random
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from rexdet.report.statistics.intervals import Summary
 from rexdet.report.tables.kept import check, chosen_columns, differences, update
 from rexdet.report.tables.latex import latex
 from rexdet.report.tables.summary import summarise_runs
-from rexdet.report.tables.table import MISSING, Cell, Column, TableBuilder, words
+from rexdet.report.tables.table import MISSING, Cell, Column, TableBuilder, scaled, words
 from rexdet.report.tables.terminal import print_tables
 from rexdet.report.tables.writers import comma_separated, markdown, markdown_table, sorted_rows
 
@@ -271,3 +272,9 @@ def test_the_kept_tables_of_the_repository_are_what_its_records_say(repository) 
     assert {page.name for page in pages} >= {"README.md", "transfer.md"}
     for page in pages:
         assert check(page) == [], page.name
+
+
+@pytest.mark.parametrize("value", [None, 1e308, -1e308, math.inf, math.nan])
+def test_what_no_file_can_hold_is_no_number(value) -> None:
+    assert scaled(value, 100, 1) == MISSING
+    assert scaled(2.5, 100, 1).number == 250
