@@ -24,19 +24,21 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-# Files whose tests share what takes long to make: one worker has them whole. (pytest-xdist 3.8 has marks for it, which
-# pytest 9.2 no longer lets it tell its workers of.)
-_ONE_WORKER = (
-    "tests/engine_detectron2/test_export.py",
-    "tests/report/page/test_document.py",
-    "tests/setup/test_wheel.py",
-    "tests/transfer/test_several_processes.py",
-)
+# Files whose tests share what takes long to make, by what that is: one worker has them whole. (pytest-xdist 3.8 has marks
+# for it, which pytest 9.2 no longer lets it tell its workers of.)
+_ONE_WORKER = {
+    "tests/engine_detectron2/test_export.py": "exported backbone",
+    "tests/report/page/test_document.py": "browser",
+    "tests/report/page/test_layout.py": "browser",
+    "tests/report/page/test_print.py": "browser",
+    "tests/setup/test_wheel.py": "wheel",
+    "tests/transfer/test_several_processes.py": "several processes",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Gives each worker one test after the other, but those of _ONE_WORKER a file at a time."""
+    """Gives each worker one test after the other, but those of _ONE_WORKER together."""
     if config.getvalue("dist") != "loadgroup":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -44,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file in _ONE_WORKER else nodeid
+            return _ONE_WORKER.get(file, nodeid)
 
     return Scheduling(config, log)
 

@@ -5,22 +5,33 @@ What is here plans them; rexdet.report.page.plots draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from rexdet.report.page.plans import Palette, Plan, largest, left_out
+from rexdet.report.page.curves import (
+    Curve,
+    Reader,
+    Rows,
+    detection_runs,
+    evaluated,
+    has_curves,
+    in_turn,
+    logged,
+    transfer_runs,
+)
+from rexdet.report.page.plans import Palette, Plan, largest, left_out, whole_name
 from rexdet.report.page.plots import Line, Point, intervals, lines, named_numbers, scatter
 from rexdet.report.records.facts import Setting
 from rexdet.report.records.groups import Group
-from rexdet.report.records.logged_losses import logged_losses
-from rexdet.report.records.reading import Found
 from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.networks import group_cell, row_id
 from rexdet.report.tables.summary import Summary
 from rexdet.report.tables.table import Cell, Table
 
-MOST_LINES = 40
+MOST_LINES = 24
 MOST_CLASSES = 100
 MOST_ROWS_OF_CLASSES = 8
+# Of the variants of a row, which share its colour.
+_STYLES = ("-", "--", ":", "-.")
 _COSTS = ("macs", "parameters", "latency")
 
 
@@ -62,7 +73,7 @@ def transfer_charts(summary: Summary, palette: Palette) -> list[Plan]:
     plans: list[Plan] = []
     for title in largest(columns):
         found = columns[title]
-        series = palette.series((row_id(group.row), _whole_name(group)) for group, _ in found)
+        series = palette.series((row_id(group.row), whole_name(group)) for group, _ in found)
         points = [
             Point(one, 0.0, cell.number or 0.0, _half(cell), f"{one.name}: {cell.text}")
             for one, (_, cell) in zip(series, found, strict=True)
@@ -75,29 +86,23 @@ def transfer_charts(summary: Summary, palette: Palette) -> list[Plan]:
 
 
 def learning_charts(summary: Summary, palette: Palette) -> list[Plan]:
-    """AP and losses while training, a line a run."""
-    detection = [(row_id(row), one) for (row, _, _), group in summary.groups.detection.items() for one in group.runs]
-    transfer = [(row_id(row), one) for (row, _), group in summary.groups.transfer.items() for one in group.runs]
-    kinds = (
-        ("AP while training (%)", _evaluated(detection, "bbox", "AP", 100)),
-        ("Detection: training loss", logged_losses(detection, MOST_LINES)),
-        ("Transfer: training loss", _evaluated(transfer, "train", "loss", 1)),
+    """AP and losses while training, for each setting: a line a run."""
+    detection, transfer = detection_runs(summary), transfer_runs(summary)
+    kinds: tuple[tuple[str, Mapping[str, Rows], Reader], ...] = (
+        ("AP while training (%)", detection, lambda one: evaluated(one, "bbox", "AP", 100)),
+        ("Detection: training loss", detection, logged),
+        ("Transfer: training loss", transfer, lambda one: evaluated(one, "train", "loss")),
     )
     plans: list[Plan] = []
-    for what, every in kinds:
-        found = [entry for entry in every if len(entry[1]) > 1]
-        if not found:
-            continue
-        drawn: list[Line] = []
-        for row, points in found[:MOST_LINES]:
-            # All runs of a row have its colour, and one entry in the legend.
-            (series,) = palette.series([(row, row)])
-            told = f"{row}: ends at {points[-1][1]:.3g}"
-            is_first = all(line.series.row != row for line in drawn)
-            named = "" if is_first else None
-            drawn.append(Line(series, [x for x, _ in points], [y for _, y in points], told, named=named))
-        more = f" {len(found) - MOST_LINES} further runs are not drawn." if len(found) > MOST_LINES else ""
-        plans.append(Plan(lines, f"learn{len(plans)}", what, f"{what}, a line a run.{more}", ("step", what), drawn))
+    for what, settings, read in kinds:
+        found = {title: rows for title, rows in settings.items() if has_curves(rows, read)}
+        for place, title in enumerate(largest(found)):
+            curves, unread = in_turn(found[title], read, MOST_LINES)
+            more = f" {unread} further runs are not drawn." if unread else ""
+            more += "" if place else left_out(found)
+            name = f"{what}, {title}"
+            caption = f"{name}: a line a run.{more}"
+            plans.append(Plan(lines, f"learn{len(plans)}", name, caption, ("step", what), _lines(curves, palette)))
     return plans
 
 
@@ -138,9 +143,21 @@ def _classes(prefix: str, title: str, found: list[tuple[Group, dict[str, float]]
     return Plan(named_numbers, prefix, f"Classes, {title}", caption, below, names[:MOST_CLASSES], numbers)
 
 
-def _whole_name(group: Group) -> str:
-    mark = group.setting.choice_mark
-    return f"{entry_name(group)} ({mark})" if mark else entry_name(group)
+def _lines(curves: Sequence[Curve], palette: Palette) -> list[Line]:
+    """All runs of an entry have its colour and style, and one place in the legend."""
+    names = list(dict.fromkeys((curve.row, curve.name) for curve in curves))
+    series = dict(zip(names, palette.series(names), strict=True))
+    unnamed = set(names)
+    drawn = []
+    for curve in curves:
+        key, record = (curve.row, curve.name), curve.run.record
+        which = record.name if record.seed is None else f"seed {record.seed}"
+        told = f"{curve.name}, {which}: ends at {curve.points[-1][1]:.3g}"
+        named = "" if key in unnamed else None
+        unnamed.discard(key)
+        style = _STYLES[series[key].variant % len(_STYLES)]
+        drawn.append(Line(series[key], [x for x, _ in curve.points], [y for _, y in curve.points], told, style, named))
+    return drawn
 
 
 def _half(cell: Cell) -> float | None:
@@ -153,20 +170,6 @@ def _points(table: Table, x: str, y: str) -> list[tuple[str, Cell, Cell]]:
         return []
     cells = [(row.key, row.cells[places[x]], row.cells[places[y]]) for row in table.rows]
     return [(key, one, other) for key, one, other in cells if one.number is not None and other.number is not None]
-
-
-def _evaluated(
-    runs: Iterable[tuple[str, Found]], group: str, key: str, scale: float
-) -> list[tuple[str, list[tuple[float, float]]]]:
-    found = []
-    for row, one in runs:
-        points = [
-            (float(entry.iteration), scale * value)
-            for entry in one.record.evaluations
-            if (value := entry.metrics.get(group, {}).get(key)) is not None
-        ]
-        found.append((row, points))
-    return found
 
 
 def _mean(rows: Iterable[tuple[Group, dict[str, float]]], name: str) -> float:

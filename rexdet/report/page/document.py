@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 from rexdet import __version__
@@ -17,7 +17,33 @@ from rexdet.report.tables.summary import Summary
 from rexdet.report.tables.table import DASH, Cell, Column, Row, Table
 
 _LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
+# The columns that say whose row it is, where the first alone does not: they stay in sight, and are printed again beside
+# columns that do not fit on a sheet.
+_WHOSE = {
+    "networks": ("network", "checkpoint"),
+    "detection": ("network", "checkpoint", "detector", "protocol"),
+    "transfer": ("network", "checkpoint", "dataset", "protocol"),
+    "published": ("network", "checkpoint", "setting"),
+    "protocols": ("protocol", "what", "toolbox"),
+    "ranks": ("family", "row"),
+    "correlations": ("one", "other"),
+    "pairs": ("setting", "one", "other"),
+    "overall": ("setting", "one", "other"),
+    "intervals": ("network", "checkpoint", "setting"),
+    "errors": ("network", "checkpoint", "setting"),
+    "thresholds": ("network", "checkpoint", "setting", "class"),
+    "searches": ("network", "data", "seed"),
+    "latency": ("network", "device"),
+}
 _FEWEST_TO_FILTER = 5
+# Letters in a line of words; in one of words that stay in sight where three or more columns do; and in what a long cell
+# shows before it is opened (see page.css).
+_LONGEST_LINE = 46
+_LONGEST_LINE_OF_MANY = 28
+_LONGEST_SHOWN = 120
+# Columns that may not fit on a sheet side by side, and rows that are printed (the script has the same number).
+_MOST_ACROSS = 10
+_MOST_PRINTED = 100
 _LONG_TITLE = 40
 _LONGEST_LEGEND = 8
 # More than a browser sorts at once, or anybody reads.
@@ -65,10 +91,11 @@ def page(summary: Summary, tables: Sequence[Table], *, picture_bytes: int = 4 * 
         [parts[key] for key in order],
         "".join(f'<a href="#{key}">{html.escape(titles[key])}</a>' for key in order),
         [*summary.notes, *notes, *more],
+        "".join(map(_labels, tables)),
     )
 
 
-def _document(sections: Iterable[str], navigation: str, notes: Sequence[str]) -> str:
+def _document(sections: Iterable[str], navigation: str, notes: Sequence[str], labels: str) -> str:
     style, script = _part("page.css"), _part("page.js")
     told = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     return f"""<!doctype html>
@@ -80,7 +107,9 @@ def _document(sections: Iterable[str], navigation: str, notes: Sequence[str]) ->
 <link rel="icon" href="data:,">
 <title>Runs</title>
 <style>
-{style}</style>
+{style}@media print {{
+{labels}}}
+</style>
 </head>
 <body>
 <header>
@@ -105,51 +134,99 @@ pointed at. A row that is clicked is marked in every table and chart.</p>
 
 
 def _table_section(table: Table) -> str:
-    head = "".join(_head(column) for column in table.columns)
-    rows = "\n".join(_row(row, table.columns) for row in table.rows[:MOST_ROWS])
+    whose = _whose(table)
+    head = "".join(_head(column, whose) for column in table.columns)
+    rows = "\n".join(_row(row, table.columns, whose) for row in table.rows[:MOST_ROWS])
     left_out = len(table.rows) - MOST_ROWS
     told = (
         [*table.notes, f"{left_out:,} further rows are left out here; --csv has them."] if left_out > 0 else table.notes
     )
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in told)
     hidden = " hidden" if len(table.rows) < _FEWEST_TO_FILTER else ""
-    return f"""<section class="table" id="{table.id}">
-<h2>{html.escape(table.title)}</h2>
+    title = html.escape(table.title)
+    return f"""<section class="table{" broad" if len(table.columns) > _MOST_ACROSS else ""}" id="{table.id}">
+<h2>{title}</h2>
 <div class="bar"{hidden}><label>Filter <input type="search" placeholder="words"></label>
 <span class="soft count"></span></div>
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {rows}
 </tbody>
 </table></div>
-<div class="notes">{notes}</div>
+{_printed_part(table)}<div class="notes">{notes}</div>
 </section>
 """
 
 
-def _head(column: Column) -> str:
+def _printed_part(table: Table) -> str:
+    """What the paper says of rows that are not on it; without a script, which says it itself."""
+    if len(table.rows) <= _MOST_PRINTED:
+        return ""
+    return f'<p class="on-paper">Printed are the first {_MOST_PRINTED} of {len(table.rows):,} rows.</p>\n'
+
+
+def _labels(table: Table) -> str:
+    """Rules that put a broad table's titles before its cells, where its rows are printed as text: without a script."""
+    return "".join(
+        f"#{table.id} .scroll td:nth-child({place})::before {{ content: {_css_string(column.title + ': ')}; }}\n"
+        for place, column in enumerate(table.columns, start=1)
+        if len(table.columns) > _MOST_ACROSS
+    )
+
+
+def _css_string(text: str) -> str:
+    """A name as a string of a style sheet, with nothing in it that could end string or sheet."""
+    plain = (letter if letter.isalnum() or letter == " " else f"\\{ord(letter):x} " for letter in text)
+    return f'"{"".join(plain)}"'
+
+
+def _whose(table: Table) -> dict[str, str]:
+    """The classes of the columns that say whose row it is, by key: in their order."""
+    first = table.columns[0].key
+    keys = _WHOSE.get(table.id, (first,))
+    kept = [column.key for column in table.columns if column.key in keys] or [first]
+    return {key: f"whose whose-{place}" for place, key in enumerate(kept)}
+
+
+def _head(column: Column, whose: Mapping[str, str]) -> str:
     classes = ["number"] if column.is_number else []
     # The conditions of a measurement would stand there in a tower of single words.
     classes += ["wide"] if len(column.title) > _LONG_TITLE else []
+    classes += [whose[column.key]] if column.key in whose else []
     styled = f' class="{" ".join(classes)}"' if classes else ""
     told = f' title="{html.escape(column.help)}"' if column.help else ""
     return f'<th scope="col"{styled}{told}><button type="button">{html.escape(column.title)}</button></th>'
 
 
-def _row(row: Row, columns: Sequence[Column]) -> str:
-    cells = "".join(_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True))
+def _row(row: Row, columns: Sequence[Column], whose: Mapping[str, str]) -> str:
+    cells = "".join(_cell(cell, column, whose) for cell, column in zip(row.cells, columns, strict=True))
     return f'<tr data-row="{html.escape(row.of or row.key)}">{cells}</tr>'
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(cell: Cell, column: Column, whose: Mapping[str, str]) -> str:
     classes = ["number"] if column.is_number else ["long"] if column.key in _LONG else ["key"]
+    longest = _LONGEST_LINE_OF_MANY if column.key in whose and len(whose) > 2 else _LONGEST_LINE
+    classes += ["lines"] if classes == ["key"] and len(cell.text) > longest else []
     classes += ["command"] if column.key == "command" else []
     classes += [cell.status] if cell.status in ("published", "missing") else []
-    value = cell.text if not column.is_number else "" if cell.number is None or not cell.text else repr(cell.number)
-    source = f' title="{html.escape(cell.source)}"' if cell.source else ""
+    classes += [whose[column.key]] if column.key in whose else []
     text = html.escape(cell.text) if cell.text else DASH
-    return f'<td class="{" ".join(classes)}" data-value="{html.escape(value)}"{source}>{text}</td>'
+    told = [cell.source] if cell.source else []
+    if "long" in classes and len(cell.text) > _LONGEST_SHOWN:
+        # Opened by a click, a finger or the keyboard: without a script, too.
+        text = f'<div class="folded" tabindex="0">{text}</div>'
+        told = [cell.text, *told]
+    title = f' title="{html.escape(chr(10).join(told))}"' if told else ""
+    return f'<td class="{" ".join(classes)}"{_value(cell, column)}{title}>{text}</td>'
+
+
+def _value(cell: Cell, column: Column) -> str:
+    """What a cell is sorted by, where that is not its text."""
+    if cell.text and not column.is_number:
+        return ""
+    value = repr(cell.number) if cell.text and cell.number is not None else ""
+    return f' data-value="{html.escape(value)}"'
 
 
 def _charts_section(key: str, title: str, found: Sequence[Chart]) -> str:

@@ -21,12 +21,17 @@ WIDTH, HEIGHT = 4.0, 3.0  # inches; a page shows 96 px an inch
 INK, FAINT = "#010203", "#040506"
 # Told apart by people who see colours differently, too (Paul Tol's bright scheme); the page has a second set for dark.
 SERIES = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5500", "#777777")
+# The page's variables for the placeholders.
+_OF_THE_PAGE = {colour: f"var(--series-{place})" for place, colour in enumerate(SERIES)}
+_OF_THE_PAGE |= {INK: "var(--ink)", FAINT: "var(--faint)"}
 # Inches: letters of 8 points, a line of them, the usual number at an axis, room around.
 _EM, _LINE, _NUMBER, _GAP = 0.111, 0.18, 0.3, 0.1
 _NARROW, _WIDE = "fijlrtI.,:;'|![]() ", "mwMW@%"
+# Points between an axis and its names.
+_PAD = 3.5
 # As matplotlib calls them, and the signs that show them in a legend.
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
-LINES = {"-": "—", "--": "╌", "o-": "—"}
+LINES = {"-": "—", "--": "╌", ":": "┈", "-.": "–·", "o-": "—"}
 # At an axis of a chart as small as these.
 _MOST_NUMBERS = 6
 _STYLE = {
@@ -176,13 +181,14 @@ def names_along_y(axes: Any, names: Sequence[str], most: int = 28) -> None:
 
     Of a longer name both ends stay: rows of one network differ in their end.
     """
-    ticker = import_optional("matplotlib.ticker", "matplotlib")
-    labels = [label(shortened(name, most)) for name in names]
-    axes.yaxis.set_major_locator(ticker.FixedLocator(range(len(names))))
-    axes.yaxis.set_major_formatter(ticker.FixedFormatter(labels))
+    # Text alone: a tick for each name would be made with its marks and lines, and take three times as long.
+    axes.set_yticks([])
+    transform, vertical, horizontal = axes.get_yaxis_text1_transform(_PAD)
+    look = {"transform": transform, "va": vertical, "ha": horizontal, "color": INK, "fontsize": _STYLE["font.size"]}
+    for place, name in enumerate(names):
+        axes.text(0, place, label(shortened(name, most)), **look)
     axes.set_ylim(-0.7, len(names) - 0.3)
-    # One mark for all lines of the grid: one for each, as an axis draws them, takes as long as its name.
-    axes.grid(visible=False, axis="y")
+    # One mark for all lines of the grid, for the same reason.
     axes.hlines(
         range(len(names)),
         0,
@@ -209,13 +215,20 @@ def _lay_out(figure: Any) -> None:
     """
     (axes,) = figure.axes
     width, height = figure.get_size_inches()
-    # Names that were set as labels; numbers are short.
-    names = getattr(axes.yaxis.get_major_formatter(), "seq", ())
-    left = 2 * _GAP + max(map(_inches, names), default=_NUMBER) + (_LINE if axes.get_ylabel() else 0.0)
+    # Names along the axis; numbers are short.
+    left = (
+        2 * _GAP
+        + max((_inches(text.get_text()) for text in axes.texts), default=_NUMBER)
+        + (_LINE if axes.get_ylabel() else 0.0)
+    )
     left = min(left, 0.7 * width)
     bottom = _GAP + _LINE + (_LINE if axes.get_xlabel() else 0.0)
     box = (left / width, bottom / height, 1 - (left + 2 * _GAP) / width, 1 - (bottom + _GAP) / height)
     axes.set_position(box)
+    # Where the room for them is, too: to find their places matplotlib would make every number once more.
+    beside, below = left - _GAP / 2 - _NUMBER, _GAP / 2 + _LINE
+    axes.xaxis.set_label_coords(box[0] + box[2] / 2, below / height, transform=figure.transFigure)
+    axes.yaxis.set_label_coords(beside / width, box[1] + box[3] / 2, transform=figure.transFigure)
 
 
 def _inches(text: str) -> float:
@@ -228,9 +241,9 @@ def _themed(tag: str, prefix: str) -> str:
     """A tag with its own ids and the page's colours and letters. What stands between tags are names, and stays."""
     tag = re.sub(r'\bid="', f'id="{prefix}-', tag)
     tag = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", tag)
-    for place, colour in enumerate(SERIES):
-        tag = tag.replace(colour, f"var(--series-{place})")
-    tag = tag.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
+    tag = re.sub("#[0-9a-f]{6}", lambda colour: _OF_THE_PAGE.get(colour[0], colour[0]), tag)
+    # As one property or as several: matplotlib's versions differ.
+    tag = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", tag)
     return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", tag)
 
 

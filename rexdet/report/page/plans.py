@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sized
 from functools import partial
 
 from rexdet.report.page.drawing import Chart, Series
+from rexdet.report.records.groups import Group
+from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.summary import Summary
 
 # A chart with its data, to be drawn by a call.
@@ -42,3 +44,9 @@ def left_out(settings: Sized) -> str:
     if len(settings) <= MOST_SETTINGS:
         return ""
     return f" Drawn are the {MOST_SETTINGS} settings that most rows have; the tables have all {len(settings)}."
+
+
+def whole_name(group: Group) -> str:
+    """The name of a row in a transfer setting, told apart by what a search chose as well."""
+    mark = group.setting.choice_mark
+    return f"{entry_name(group)} ({mark})" if mark else entry_name(group)

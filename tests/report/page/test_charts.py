@@ -82,6 +82,16 @@ def test_long_labels_leave_room_for_the_numbers(transfer, drawn) -> None:
         assert width > 60
 
 
+def test_letters_are_the_pages_in_one_size(transfer, drawn) -> None:
+    (chart,) = drawn(transfer_charts, summary_of(transfer(0.9), transfer(0.8, network="resnet18")))
+    styles = re.findall(r'<text style="([^"]*)"', chart.svg)
+    assert len(styles) > 3
+    for style in styles:
+        assert "fill: var(--ink)" in style
+        assert "var(--font)" in style
+        assert re.findall(r"([\d.]+)px", style) == ["8"]
+
+
 def test_a_row_has_one_colour_in_every_chart(transfer, drawn) -> None:
     names = ("resnet18", "resnet34", "resnet50")
     # The worst is not the same one everywhere, and one data set lacks the first.

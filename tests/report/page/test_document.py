@@ -6,15 +6,11 @@ import base64
 import html
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
-import quickjs
 
 from rexdet.report.page.document import page
 from rexdet.report.page.pictures import boxes_of, choose, examples
@@ -25,7 +21,6 @@ from rexdet.report.tables.summary import summarise_runs
 
 # Elements that are not closed.
 ALONE = {"meta", "link", "img", "input", "br"}
-SCRIPT = Path(__file__).parents[3] / "rexdet" / "report" / "page" / "page.js"
 
 
 @pytest.fixture
@@ -187,27 +182,20 @@ def test_missed_and_false_are_told_by_matches(saved_runs) -> None:
     assert len(choose(boxes, 3)) == 3
 
 
-def script(expression: str) -> Any:
-    """What the page's script answers, without a page."""
-    context = quickjs.Context()
-    context.eval(SCRIPT.read_text(encoding="utf-8"))
-    return json.loads(context.eval(f"JSON.stringify({expression})"))
-
-
-def test_sorting_puts_what_is_empty_last_and_keeps_equal_ones() -> None:
+def test_sorting_puts_what_is_empty_last_and_keeps_equal_ones(script) -> None:
     assert script('sortedPlaces(["3","","10","2"], true, true)') == [2, 0, 3, 1]
     assert script('sortedPlaces(["3","","10","2"], true, false)') == [3, 0, 2, 1]
     assert script('sortedPlaces(["b","","a","a"], false, false)') == [2, 3, 0, 1]
     assert script('sortedPlaces(["-1","0","-2.5e1"], true, false)') == [2, 0, 1]
 
 
-def test_filtering_takes_words_in_any_order() -> None:
+def test_filtering_takes_words_in_any_order(script) -> None:
     assert script('matches("ours ResNet50 retinanet", "RETINA ours")') is True
     assert script('matches("ours ResNet50 retinanet", "faster")') is False
     assert script('matches("anything", "  ")') is True
 
 
-def test_pictures_are_filtered_by_row_class_and_kind() -> None:
+def test_pictures_are_filtered_by_row_class_and_kind(script) -> None:
     # Its cat is found, its dog is missed.
     picture = '{row: "a", marks: [["cat", "right"], ["dog", "missed"]]}'
     for chosen, shown in (
@@ -232,27 +220,6 @@ def test_a_picture_on_the_page_tells_class_and_kind_together(summary, text) -> N
         # "false: cat 0.83", "missed: dog".
         told = [re.fullmatch(r"(\w+): (\w+)( [\d.]+)?", part) for part in example.told.split("; ")]
         assert set(example.marks) == {(part[2], part[1]) for part in told if part}
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium; tests that need one skip without it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no chromium with chromedriver on this machine (Debian: apt install chromium chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options, Service(driver))
-    yield started
-    started.quit()
 
 
 def test_in_a_browser(browser, text, tmp_path) -> None:
