@@ -22,13 +22,18 @@ class Palette:
     def __init__(self, summary: Summary) -> None:
         self._places: dict[str, int] = {row.key: place for place, row in enumerate(summary.networks.rows)}
 
-    def series(self, named: Iterable[tuple[str, str]]) -> list[Series]:
-        """The series of one chart. named: (key of the row, name for people), several of one row told apart."""
+    def series(self, named: Iterable[tuple[str, str]], *, by_colour: bool = False) -> list[Series]:
+        """The series of one chart. named: (key of the row, name for people), several of one row told apart.
+
+        by_colour: by colours of their own, where a chart has no marks to tell them by.
+        """
         variants: dict[str, int] = {}
         found = []
         for row, name in named:
-            place = self._places.setdefault(row, len(self._places))
-            found.append(Series(row, name, place, variants.setdefault(row, 0)))
+            variant = variants.setdefault(row, 0)
+            key = f"{row}, {name}" if by_colour and variant else row
+            place = self._places.setdefault(key, len(self._places))
+            found.append(Series(row, name, place, 0 if by_colour else variant))
             variants[row] += 1
         return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from rexdet.report.page.drawing import Series
 from rexdet.report.page.plans import Palette, Plan
 from rexdet.report.page.plots import Line, lines
 from rexdet.report.records.saved import Saved, curves
@@ -20,9 +21,7 @@ def recall_charts(saved: Sequence[Saved], palette: Palette) -> list[Plan]:
     plans: list[Plan] = []
     for title, found in _by_setting(saved).items():
         drawn = []
-        for series, one in zip(
-            palette.series((row_id(one.row), entry_name(one.group)) for one in found), found, strict=True
-        ):
+        for series, one in _named(found, palette):
             for curve, style in zip(curves(one), ("-", "--"), strict=False):
                 words = f", IoU {curve.threshold:.2f}"
                 told = f"{series.name}{words}: mean {curve.precision.mean():.3f}"
@@ -39,9 +38,7 @@ def calibration_charts(saved: Sequence[Saved], palette: Palette) -> list[Plan]:
     plans: list[Plan] = []
     for title, found in _by_setting(saved).items():
         drawn = []
-        for series, one in zip(
-            palette.series((row_id(one.row), entry_name(one.group)) for one in found), found, strict=True
-        ):
+        for series, one in _named(found, palette):
             measured = calibration(one.matched)
             shown = [
                 (entry.score, entry.precision)
@@ -59,6 +56,11 @@ def calibration_charts(saved: Sequence[Saved], palette: Palette) -> list[Plan]:
         name = f"Calibration, {title}"
         plans.append(Plan(lines, f"score{len(plans)}", name, caption, titles, drawn, is_share=True, diagonal=True))
     return plans
+
+
+def _named(found: Sequence[Saved], palette: Palette) -> Iterator[tuple[Series, Saved]]:
+    series = palette.series(((row_id(one.row), entry_name(one.group)) for one in found), by_colour=True)
+    return zip(series, found, strict=True)
 
 
 def _by_setting(saved: Sequence[Saved]) -> dict[str, list[Saved]]:

@@ -44,6 +44,7 @@ def test_a_backbone_that_stood_still_is_named_so(saved_runs) -> None:
     assert {picture.row for picture in shown} == names
     (chart,) = [plan() for plan in calibration_charts(saved, palette)]
     assert {entry.text for entry in chart.legend} == names
+    assert len({entry.colour for entry in chart.legend}) == 2
 
 
 def test_a_picture_that_cannot_be_read_is_told(saved_runs) -> None:
