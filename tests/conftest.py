@@ -24,8 +24,8 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-# Files whose tests share what takes long to make, by what that is: one worker has them whole. (pytest-xdist 3.8 has marks
-# for it, which pytest 9.2 no longer lets it tell its workers of.)
+# Files whose tests share what takes long to make, by what that is: one worker has them whole. (pytest-xdist 3.8 has
+# marks for it, which pytest 9.2 no longer lets it tell its workers of.)
 _ONE_WORKER = {
     "tests/engine_detectron2/test_export.py": "exported backbone",
     "tests/report/page/test_document.py": "browser",
