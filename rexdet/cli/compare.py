@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--score-threshold {arguments.score_threshold:g}", fix="give a number between 0 and 1")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}", fix="give a number of at least 0")
+    if arguments.output == "":
+        raise UserError("--output is empty", fix='name a folder, "." for this one')
     one, other, seeds = arguments.one, arguments.other, None
     where = {name: getattr(arguments, name) for name in ("annotations", "images", "intersect")}
     if holds_several(one) or holds_several(other):

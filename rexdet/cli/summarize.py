@@ -126,6 +126,9 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError(f"{named[path.absolute()]} and {option} name the same file", str(path), "name two")
         named[path.absolute()] = option
     for option, folder in (("--output", arguments.output), ("--publish", arguments.publish)):
+        if folder == "":
+            # What a script has of a variable that it never set: all files would lie where it runs.
+            raise UserError(f"{option} is empty", fix='name a folder, "." for this one')
         if folder is not None:
             check_folder(Path(folder), option)
 

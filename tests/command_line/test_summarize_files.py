@@ -70,6 +70,8 @@ def summarize(here: Path, capsys: pytest.CaptureFixture[str]) -> Summarize:
         # The file that is written first has a longer name.
         (("--csv", "x" * 250), "cannot be written: File name too long"),
         (("--output", "x" * 300), "cannot be written: File name too long"),
+        (("--output", ""), "--output is empty"),
+        (("--publish", ""), "--publish is empty"),
         (("--csv", "/dev/null"), "is no regular file"),
         (("--csv", "a", "--markdown", "./a"), "--csv and --markdown name the same file"),
         (("--pictures", "nan"), "--pictures is nan"),

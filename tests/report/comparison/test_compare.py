@@ -213,6 +213,7 @@ def test_an_output_that_is_a_file(two_runs: tuple[Path, Path], compare: Compare)
 @pytest.mark.parametrize(
     "words",
     [
+        ("--output", ""),
         ("--resamples", "10"),
         ("--resamples", "10000000"),
         ("--pictures", "-1"),
