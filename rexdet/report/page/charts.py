@@ -132,7 +132,7 @@ def class_means(group: Group) -> dict[str, float]:
 
 def _classes(prefix: str, title: str, found: list[tuple[Group, dict[str, float]]], palette: Palette) -> Plan:
     shown = found[:MOST_ROWS_OF_CLASSES]
-    names = sorted({name for _, means in shown for name in means}, key=lambda name: _mean(shown, name))
+    names = sorted({name for _, means in shown for name in means}, key=lambda name: (_mean(shown, name), name))
     more = f" The {len(names) - MOST_CLASSES} best are not drawn." if len(names) > MOST_CLASSES else ""
     if len(shown) < len(found):
         more += f" Drawn are the first {len(shown)} of {len(found)} rows."

@@ -26,6 +26,14 @@ def test_a_class_chart_says_which_rows_it_leaves_out(detection, written, drawn) 
     assert "Drawn are" not in few.caption
 
 
+def test_equal_classes_stand_in_the_order_of_their_names(detection, drawn) -> None:
+    names = [f"class {place:02}" for place in range(20)]
+    record = detection(0.4, per_class={"bbox": {name: {"AP": 0.5} for name in names}})
+    (chart,) = drawn(class_charts, summary_of(record))
+    labels = [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", chart.svg) if text in names]
+    assert labels == names
+
+
 def test_more_settings_than_anybody_looks_at_are_told(transfer, drawn) -> None:
     networks = ("resnet18", "resnet50", "resnet101")
     few = {"cars", "pets"}
