@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from rexdet.bench.evaluation import CLASSES, ImageOutput, make_data
-from rexdet.bench.processes import Taken, time_command
+from rexdet.bench.evaluation import CLASSES, joined, make_data
+from rexdet.bench.processes import time_in_turn
 from rexdet.coco.detections import Detections
 from rexdet.coco.evaluate import evaluate
 from rexdet.errors import UserError
@@ -36,20 +34,18 @@ def run(images: int = IMAGES, rounds: int = 1, *, progress: bool = True) -> list
     """
     if images < 1:
         raise UserError(f"--images is {images}", fix="give a number of at least 1")
-    found: dict[str, list[Taken]] = {what: [] for what in WAYS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         detections = make_runs(folder, images)
-        for _ in tqdm(range(rounds), desc="rounds", disable=not progress):
-            for what, words in WAYS.items():
-                found[what].append(time_command([word.format(folder=folder) for word in words], folder))
+        ways = {what: [word.format(folder=folder) for word in words] for what, words in WAYS.items()}
+        found = time_in_turn(ways, rounds, folder, progress=progress)
     return [
         {
             "what": what,
             "images": images,
             "detections": detections,
-            "seconds": round(statistics.median(one.seconds for one in taken), 1),
-            "processor seconds": round(statistics.median(one.processor_seconds for one in taken), 1),
+            "seconds": round(taken.seconds, 1),
+            "processor seconds": round(taken.processor_seconds, 1),
         }
         for what, taken in found.items()
     ]
@@ -60,21 +56,10 @@ def make_runs(folder: Path, images: int) -> int:
     truth, outputs = make_data(images)
     annotations = folder / "instances_val.json"
     annotations.write_text(json.dumps(truth))
-    one = _joined(outputs)
+    one = joined(outputs)
     _write_run(folder / "a", annotations, one, images)
     _write_run(folder / "b", annotations, _worse(one), images)
     return len(one.scores)
-
-
-def _joined(outputs: list[ImageOutput]) -> Detections:
-    corners = np.concatenate([output.boxes.numpy() for output in outputs]).astype(np.float64)
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    return Detections(
-        np.concatenate([np.full(len(output.scores), output.image_id, np.int64) for output in outputs]),
-        boxes,
-        np.concatenate([output.scores.numpy() for output in outputs]).astype(np.float64),
-        np.concatenate([output.classes.numpy() for output in outputs]) + 1,
-    )
 
 
 def _worse(detections: Detections) -> Detections:

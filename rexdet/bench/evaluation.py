@@ -17,7 +17,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,13 @@ def make_data(images: int, seed: int = 0) -> tuple[dict[str, Any], list[ImageOut
     return content, outputs
 
 
+def joined(outputs: Iterable[ImageOutput]) -> Detections:
+    """The detections of all images; category ids are those of `make_data`, from 1."""
+    return Detections.concatenate(
+        Detections.from_image(output.image_id, output.boxes, output.scores, output.classes + 1) for output in outputs
+    )
+
+
 def _detect(
     random: np.random.Generator, image: int, corners: np.ndarray[Any, Any], classes: np.ndarray[Any, Any]
 ) -> ImageOutput:
@@ -162,11 +169,7 @@ def _our_way(truth: dict[str, Any], outputs: list[ImageOutput]) -> Way:
     ground_truth = GroundTruth.from_coco(truth)
 
     def way() -> list[float]:
-        detections = Detections.concatenate(
-            Detections.from_image(output.image_id, output.boxes, output.scores, output.classes + 1)
-            for output in outputs
-        )
-        numbers = evaluate(ground_truth, detections).numbers
+        numbers = evaluate(ground_truth, joined(outputs)).numbers
         return [-1.0 if number is None else number for number in map(numbers.__getitem__, KEYS)]
 
     return way

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from rexdet.errors import UserError
 
@@ -19,6 +22,22 @@ class Taken:
 
     seconds: float
     processor_seconds: float
+
+
+def time_in_turn(
+    ways: Mapping[str, Sequence[str]], rounds: int, folder: Path, *, progress: bool = True
+) -> dict[str, Taken]:
+    """Run commands in turn, as often as there are rounds; the medians of each. folder: as in `time_command`."""
+    found: dict[str, list[Taken]] = {what: [] for what in ways}
+    for _ in tqdm(range(rounds), desc="rounds", disable=not progress):
+        for what, words in ways.items():
+            found[what].append(time_command(words, folder))
+    return {
+        what: Taken(
+            statistics.median(one.seconds for one in taken), statistics.median(one.processor_seconds for one in taken)
+        )
+        for what, taken in found.items()
+    }
 
 
 def time_command(words: Sequence[str], folder: Path) -> Taken:

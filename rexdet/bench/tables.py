@@ -7,16 +7,13 @@ weights, three detectors on 80 classes, ten data sets under three protocols, as 
 from __future__ import annotations
 
 import random
-import statistics
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from rexdet.bench.processes import Taken, time_command
+from rexdet.bench.processes import time_command, time_in_turn
 from rexdet.errors import UserError
 from rexdet.runs import COCO_KEYS, RunRecord
 
@@ -49,7 +46,6 @@ def run(records: int = RECORDS, rounds: int = 3, *, progress: bool = True) -> li
     """
     if records < 1:
         raise UserError(f"--records is {records}", fix="give a number of at least 1")
-    found: dict[str, list[Taken]] = {what: [] for what in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.jsonl"
         lines = [f"{record.model_dump_json()}\n" for record in make_records(records)]
@@ -57,18 +53,19 @@ def run(records: int = RECORDS, rounds: int = 3, *, progress: bool = True) -> li
         # Not counted: from then on the compiled modules lie on the disk, as where the command was called before.
         time_command(["summarize", str(ledger), "--output", f"{folder}/tables"], Path(folder))
         ledger.write_text("".join(lines))
-        for _ in tqdm(range(rounds), desc="rounds", disable=not progress):
-            for what, words in WAYS.items():
-                asked = [word.format(folder=folder) for word in words]
-                found[what].append(time_command(["summarize", str(ledger), *asked], Path(folder)))
+        ways = {
+            what: ["summarize", str(ledger), *(word.format(folder=folder) for word in words)]
+            for what, words in WAYS.items()
+        }
+        found = time_in_turn(ways, rounds, Path(folder), progress=progress)
         megabytes = ledger.stat().st_size / 1e6
     return [
         {
             "what": what,
             "records": records,
             "MB": round(megabytes, 1),
-            "seconds": round(statistics.median(one.seconds for one in taken), 2),
-            "processor seconds": round(statistics.median(one.processor_seconds for one in taken), 2),
+            "seconds": round(taken.seconds, 2),
+            "processor seconds": round(taken.processor_seconds, 2),
         }
         for what, taken in found.items()
     ]

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rexdet.report.comparison.pictures import MOST_PICTURES, write_sheets
     from rexdet.report.comparison.seed_runs import compare_seeds, holds_several, open_first_pair
     from rexdet.report.comparison.text import comparison_text
-    from rexdet.report.tables.targets import check_folder
+    from rexdet.report.tables.targets import check_folder, named_folder
     from rexdet.runs.begin import make_folder
 
     if not 0 <= arguments.pictures <= MOST_PICTURES:
@@ -56,15 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--score-threshold {arguments.score_threshold:g}", fix="give a number between 0 and 1")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}", fix="give a number of at least 0")
-    if arguments.output == "":
-        raise UserError("--output is empty", fix='name a folder, "." for this one')
+    own = named_folder(arguments.output, "--output") if arguments.output is not None else None
     one, other, seeds = arguments.one, arguments.other, None
     where = {name: getattr(arguments, name) for name in ("annotations", "images", "intersect")}
     if holds_several(one) or holds_several(other):
         compared, seeds = open_first_pair(compare_seeds(one, other, arguments.type), **where)
     else:
         compared = open_runs(one, other, **where)
-    folder = Path(arguments.output) if arguments.output else FOLDER / f"{_name(arguments.one)}_{_name(arguments.other)}"
+    folder = own or FOLDER / f"{_name(arguments.one)}_{_name(arguments.other)}"
     if arguments.pictures:
         # Asked for before the minute of resampling, not after it.
         check_folder(folder, "--output")

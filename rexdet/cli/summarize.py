@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise UserError for what cannot be followed, before anything is read."""
-    from rexdet.report.tables.targets import check_file, check_folder
+    from rexdet.report.tables.targets import check_file, check_folder, named_folder
 
     if not arguments.runs:
         raise UserError("no runs are named", fix="name folders of runs, records or ledgers")
@@ -126,11 +126,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError(f"{named[path.absolute()]} and {option} name the same file", str(path), "name two")
         named[path.absolute()] = option
     for option, folder in (("--output", arguments.output), ("--publish", arguments.publish)):
-        if folder == "":
-            # What a script has of a variable that it never set: all files would lie where it runs.
-            raise UserError(f"{option} is empty", fix='name a folder, "." for this one')
         if folder is not None:
-            check_folder(Path(folder), option)
+            check_folder(named_folder(folder, option), option)
 
 
 def _files(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:

@@ -15,9 +15,9 @@ from rexdet.detectron2.foreign import CATALOGUE, CATALOGUE_URL, foreign_file
 from rexdet.detectron2.plan import Plan, whole_detector
 from rexdet.errors import UserError
 from rexdet.runs.parts import Network
+from rexdet.session.record import stock_resnet
 from rexdet.weights.checkpoint import hash_file
 from rexdet.zoo import published
-from rexdet.zoo.open import is_network
 
 _DEPTHS = {
     (BasicBlock, (2, 2, 2, 2)): 18,
@@ -71,11 +71,10 @@ def _name(backbone: ResNet) -> tuple[str, dict[str, Any]] | None:
     first = blocks[0][0]
     if backbone.stem.out_channels != 64 or first.out_channels != (64 if kind is BasicBlock else 256):
         return None
-    groups, width = first.conv2.groups, first.conv2.out_channels // first.conv2.groups
-    name = f"resnet{depths[0]}" if groups == 1 and width == 64 else f"resnext{depths[0]}_{groups}x{width}d"
+    groups = first.conv2.groups
     # Of stages with a stride the first block says where it stands.
-    in_first = kind is BottleneckBlock and blocks[1][0].conv1.stride != (1, 1)
-    return (name, {"stride_in": "1x1"} if in_first else {}) if is_network(name) else None
+    strided_first = kind is BottleneckBlock and blocks[1][0].conv1.stride != (1, 1)
+    return stock_resnet(depths[0], groups=groups, width=first.conv2.out_channels // groups, strided_first=strided_first)
 
 
 def _norm(backbone: ResNet) -> str | None:

@@ -9,8 +9,8 @@ from torch import nn
 
 from rexdet.mmdet.plan import Plan
 from rexdet.runs.parts import Network
+from rexdet.session.record import stock_resnet
 from rexdet.weights.checkpoint import hash_file
-from rexdet.zoo.open import is_network
 
 
 def describe_stock(part: Network, backbone: nn.Module | None, plan: Plan) -> Network:
@@ -42,11 +42,11 @@ def _name(backbone: Any) -> tuple[str, dict[str, Any]] | None:
         return None
     if tuple(backbone.dilations) != (1, 1, 1, 1)[: len(backbone.dilations)] or backbone.conv_cfg is not None:
         return None
-    groups, width = getattr(backbone, "groups", 1), getattr(backbone, "base_width", 64)
-    name = f"resnet{backbone.depth}" if groups == 1 else f"resnext{backbone.depth}_{groups}x{width}d"
-    has_bottlenecks = backbone.depth >= 50
-    in_first = has_bottlenecks and backbone.style == "caffe"
-    return (name, {"stride_in": "1x1"} if in_first else {}) if is_network(name) else None
+    groups = getattr(backbone, "groups", 1)
+    # MMDetection looks at the width of a group where there are several.
+    width = backbone.base_width if groups > 1 else 64
+    strided_first = backbone.depth >= 50 and backbone.style == "caffe"
+    return stock_resnet(backbone.depth, groups=groups, width=width, strided_first=strided_first)
 
 
 def _weights_of(plan: Plan) -> str:

@@ -12,6 +12,7 @@ from rexdet.nets.resnet import STRIDE_PLACES, stride_place
 from rexdet.runs.parts import DataSplit, Finding, Network
 from rexdet.session.data import CocoFiles
 from rexdet.weights import Checkpoint
+from rexdet.zoo.open import is_network
 
 
 def with_checkpoint(part: Network, checkpoint: Checkpoint | None) -> Network:
@@ -42,6 +43,16 @@ def stride_of(backbone: nn.Module) -> dict[str, Any]:
     """Where the stride stands, where that is not the network's default: its weights may have said so."""
     place = stride_place(backbone)
     return {} if place in (None, STRIDE_PLACES[0]) else {"stride_in": place}
+
+
+def stock_resnet(depth: int, *, groups: int, width: int, strided_first: bool) -> tuple[str, dict[str, Any]] | None:
+    """The zoo name of a toolbox's own ResNet, and what differs from it; None where no name fits.
+
+    groups, width: of the middle convolutions in res2, channels a group. strided_first: the stride stands in the first
+    convolution of a bottleneck.
+    """
+    name = f"resnet{depth}" if (groups, width) == (1, 64) else f"resnext{depth}_{groups}x{width}d"
+    return (name, {"stride_in": STRIDE_PLACES[1]} if strided_first else {}) if is_network(name) else None
 
 
 def data_split(

@@ -11,11 +11,11 @@ from typing import Any
 from rexdet.errors import UserError
 from rexdet.report.comparison.compared_runs import Compared, open_runs
 from rexdet.report.comparison.differences import FieldDifference, run_differences
-from rexdet.report.records.groups import why_left_out
+from rexdet.report.records.groups import why_no_result
 from rexdet.report.statistics.bootstrap import NUMBERS
 from rexdet.report.statistics.intervals import Summary, summarise
 from rexdet.report.statistics.ranks import RowDifference, compare_rows
-from rexdet.runs import Network, RunRecord, read_record
+from rexdet.runs import RunRecord, read_record
 from rexdet.runs.record import RECORD_NAME, record_path
 
 # What must be the same in the runs of one folder; versions and machines may differ, and seeds have to.
@@ -156,8 +156,8 @@ def _by_seed(path: Path, name: str, notes: list[str]) -> dict[int, tuple[Path, R
         records = _read_all(folders, name, notes)
     found: dict[int, tuple[Path, RunRecord]] = {}
     for folder, record in records.items():
-        reason = _left_out(record)
-        if reason:
+        # Nothing is looked up by the network here: a detector of others, that names none, may be compared all the same.
+        if reason := why_no_result(record):
             notes.append(f"{name}: {folder.name} is left out: {reason}")
             continue
         if record.seed is None:
@@ -184,14 +184,6 @@ def _read_all(folders: Sequence[Path], name: str, notes: list[str]) -> dict[Path
         raise reasons[0]
     notes += [f"{name}: skipped: {reason}" for reason in reasons]
     return records
-
-
-def _left_out(record: RunRecord) -> str:
-    """Why a run is no result of its setting; "" where it is one."""
-    # Nothing is looked up by the network here: a detector of others, that names none, may be compared all the same.
-    named = record.model_copy(update={"network": record.network or Network(name="not told")})
-    # The switch is that of another command.
-    return why_left_out(named).removesuffix("; --partial shows it")
 
 
 def _check_one_setting(path: Path, records: Sequence[RunRecord]) -> None:

@@ -15,13 +15,13 @@ from rexdet.report.page.curves import (
     evaluated,
     has_curves,
     in_turn,
-    logged,
     transfer_runs,
 )
 from rexdet.report.page.plans import Palette, Plan, largest, left_out, whole_name
 from rexdet.report.page.plots import Line, Point, intervals, lines, named_numbers, scatter
 from rexdet.report.records.facts import Setting
 from rexdet.report.records.groups import Group
+from rexdet.report.records.logged_losses import logged_losses
 from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.networks import group_cell, row_id
 from rexdet.report.tables.summary import Summary
@@ -90,7 +90,7 @@ def learning_charts(summary: Summary, palette: Palette) -> list[Plan]:
     detection, transfer = detection_runs(summary), transfer_runs(summary)
     kinds: tuple[tuple[str, Mapping[str, Rows], Reader], ...] = (
         ("AP while training (%)", detection, lambda one: evaluated(one, "bbox", "AP", 100)),
-        ("Detection: training loss", detection, logged),
+        ("Detection: training loss", detection, logged_losses),
         ("Transfer: training loss", transfer, lambda one: evaluated(one, "train", "loss")),
     )
     plans: list[Plan] = []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rexdet.report.page.plans import whole_name
-from rexdet.report.records.logged_losses import logged_losses
 from rexdet.report.records.reading import Found
 from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.networks import row_id
@@ -73,11 +72,6 @@ def evaluated(one: Found, group: str, key: str, scale: float = 1.0) -> Points:
         for entry in one.record.evaluations
         if (value := entry.metrics.get(group, {}).get(key)) is not None
     ]
-
-
-def logged(one: Found) -> Points:
-    """The training loss that a detection run has logged."""
-    return next((points for _, points in logged_losses([("", one)], 1)), [])
 
 
 def _next(row: str, name: str, runs: deque[Found], read: Reader) -> Curve | None:

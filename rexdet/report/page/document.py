@@ -13,10 +13,11 @@ from rexdet.report.page.drawing import Chart, LegendEntry
 from rexdet.report.page.pictures import KINDS, SCORE, Example, examples
 from rexdet.report.page.plans import Palette
 from rexdet.report.page.saved_charts import calibration_charts, recall_charts
+from rexdet.report.tables.blocks import WIDE
 from rexdet.report.tables.summary import Summary
 from rexdet.report.tables.table import DASH, Cell, Column, Row, Table
 
-_LONG = ("command", "versions", "machine", "events", "where", "differs", "out", "others")
+_LONG = (*WIDE, "out", "others")
 # The columns that say whose row it is, where the first alone does not: they stay in sight, and are printed again beside
 # columns that do not fit on a sheet.
 _WHOSE = {

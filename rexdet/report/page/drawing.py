@@ -166,14 +166,9 @@ def as_svg(figure: Any, prefix: str, described: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(described)}" ', 1).strip()
 
 
-def line_legend(series: Sequence[Series], words: str = "", style: str = "-") -> tuple[LegendEntry, ...]:
-    """The legend of lines of one style. words: what follows each name."""
-    return tuple(LegendEntry(one.row, one.name + words, one.place % len(SERIES), LINES[style]) for one in series)
-
-
-def marker_legend(series: Sequence[Series]) -> tuple[LegendEntry, ...]:
-    """The legend of marks."""
-    return tuple(LegendEntry(one.row, one.name, one.place % len(SERIES), MARKERS[one.marker]) for one in series)
+def legend_entry(series: Series, sign: str, words: str = "") -> LegendEntry:
+    """A series in a legend. sign: one of MARKERS or LINES. words: what follows the name."""
+    return LegendEntry(series.row, series.name + words, series.place % len(SERIES), sign)
 
 
 def names_along_y(axes: Any, names: Sequence[str], most: int = 28) -> None:

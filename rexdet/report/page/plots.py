@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rexdet.report.page.drawing import (
+    LINES,
+    MARKERS,
     Chart,
     LegendEntry,
     Series,
     as_svg,
     label,
-    line_legend,
+    legend_entry,
     logarithmic,
     mark,
-    marker_legend,
     names_along_y,
     new_figure,
     point,
@@ -64,7 +65,7 @@ def scatter(prefix: str, title: str, caption: str, axes_titles: tuple[str, str],
     axes.set_xlabel(below)
     axes.set_ylabel(beside)
     rows = tuple(one.series.row for one in points)
-    return Chart(title, caption, as_svg(figure, prefix, caption), rows, marker_legend([one.series for one in points]))
+    return Chart(title, caption, as_svg(figure, prefix, caption), rows, _marks(one.series for one in points))
 
 
 def intervals(prefix: str, title: str, caption: str, below: str, points: Sequence[Point]) -> Chart:
@@ -105,12 +106,11 @@ def lines(
     below, beside = axes_titles
     axes.set_xlabel(below)
     axes.set_ylabel(beside)
-    entries: list[LegendEntry] = []
-    for line in drawn_lines:
-        if line.named is not None:
-            entries += line_legend([line.series], line.named, line.style)
+    legend = tuple(
+        legend_entry(line.series, LINES[line.style], line.named) for line in drawn_lines if line.named is not None
+    )
     rows = tuple(dict.fromkeys(line.series.row for line in drawn_lines))
-    return Chart(title, caption, as_svg(figure, prefix, caption), rows, tuple(entries))
+    return Chart(title, caption, as_svg(figure, prefix, caption), rows, legend)
 
 
 def named_numbers(
@@ -136,6 +136,9 @@ def named_numbers(
         mark(drawn, series.row, series.name)
     names_along_y(axes, names, 22)
     axes.set_xlabel(below)
-    series_shown = [series for series, _ in shown]
-    rows = tuple(series.row for series in series_shown)
-    return Chart(title, caption, as_svg(figure, prefix, caption), rows, marker_legend(series_shown))
+    rows = tuple(series.row for series, _ in shown)
+    return Chart(title, caption, as_svg(figure, prefix, caption), rows, _marks(series for series, _ in shown))
+
+
+def _marks(series: Iterable[Series]) -> tuple[LegendEntry, ...]:
+    return tuple(legend_entry(one, MARKERS[one.marker]) for one in series)

@@ -150,23 +150,37 @@ def group(runs: Sequence[Found], *, with_partial: bool = False) -> Groups:
 
 def why_left_out(record: RunRecord, *, with_partial: bool = False) -> str:
     """Why the numbers of a run stand in no table; "" where they do."""
+    if record.status == "done" and row_key(record) is None:
+        return "it names no network"
+    if reason := _why_unfit(record):
+        return reason
+    part = "" if with_partial else _why_partial(record)
+    return f"{part}; --partial shows it" if part else ""
+
+
+def why_no_result(record: RunRecord) -> str:
+    """Why a run is no result of its setting, whatever its network; "" where it is one."""
+    return _why_unfit(record) or _why_partial(record)
+
+
+def _why_unfit(record: RunRecord) -> str:
     if record.status != "done":
         return {"running": "it still runs", "failed": "it failed", "killed": "it was killed"}[record.status]
-    if row_key(record) is None:
-        return "it names no network"
     weights = record.evaluated_weights
     if weights is not None and weights.selection == "best":
         return "its weights were chosen by the images that they are scored on; selection is by validation, or the last"
     if any(event.code == TRAINED_WORSE for event in record.events):
         return "it learnt far less than its search's run with the same hyper-parameters: something else differed"
-    if with_partial:
-        return ""
+    return ""
+
+
+def _why_partial(record: RunRecord) -> str:
     splits = (("training", record.data.train), ("evaluation", record.data.val))
     limited = [name for name, split in splits if split is not None and split.limited]
     if limited:
-        return f"only a part of the {limited[0]} images was used on purpose; --partial shows it"
+        return f"only a part of the {limited[0]} images was used on purpose"
     if record.partial:
-        return f"the numbers cover only a part ({record.partial[0]}); --partial shows it"
+        return f"the numbers cover only a part ({record.partial[0]})"
     return ""
 
 

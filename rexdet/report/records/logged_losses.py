@@ -1,9 +1,8 @@
-"""The losses that detection runs have logged while they trained."""
+"""The losses that a detection run has logged while it trained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 from rexdet.report.records.states import Found
 
@@ -11,24 +10,12 @@ _STEPS_FILE = "steps.jsonl"
 _POINTS = 120
 
 
-def logged_losses(runs: Iterable[tuple[str, Found]], most: int) -> list[tuple[str, list[tuple[float, float]]]]:
-    """The sum of the loss terms over the steps, as means of equal stretches, of the first runs whose logs are here.
-
-    runs: (row, run). most: of the runs. Returns (row, [(step, loss)]).
-    """
-    found = []
-    for row, one in runs:
-        if one.folder is None or not (one.folder / _STEPS_FILE).is_file():
-            continue
-        logged: list[tuple[float, float]] = []
-        for line in (one.folder / _STEPS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
-            entry = _loss(line)
-            if entry is not None:
-                logged.append(entry)
-        found.append((row, _thinned(logged)))
-        if len(found) == most:
-            break
-    return found
+def logged_losses(one: Found) -> list[tuple[float, float]]:
+    """The summed loss terms over the steps, as means of equal stretches: (step, loss); none where no log is here."""
+    if one.folder is None or not (one.folder / _STEPS_FILE).is_file():
+        return []
+    lines = (one.folder / _STEPS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    return _thinned([entry for line in lines if (entry := _loss(line)) is not None])
 
 
 def _loss(line: str) -> tuple[float, float] | None:

@@ -30,7 +30,7 @@ LEDGER_ENDING = ".jsonl"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Where published records lie, and how each of them begins.
 RECORDS_FOLDER = "records"
-_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\"schema_version\"\s*:")
+_BEGINNING = re.compile(rb"\s*\{\s*\"schema_version\"\s*:")
 _LONGEST_BEGINNING = 256
 _NO_RECORD = "holds no record of a run"
 # A run folder's log of its steps: many lines, none of them a record.
@@ -246,7 +246,7 @@ def _begins_like_a_record(file: Path) -> bool:
         return False
     try:
         with file.open("rb") as opened:
-            return _BEGINNING.match(opened.read(_LONGEST_BEGINNING)) is not None
+            return _BEGINNING.match(opened.read(_LONGEST_BEGINNING).removeprefix(_BYTE_ORDER_MARK)) is not None
     except OSError:
         return False
 

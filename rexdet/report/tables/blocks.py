@@ -14,7 +14,7 @@ from math import ceil
 from rexdet.report.tables.table import DASH, Cell, Column, Row, Table, number_in_order
 
 # Words that no narrow page has room for; the files and the page of HTML have them.
-_WIDE = ("command", "versions", "machine", "events", "where", "differs")
+WIDE = ("command", "versions", "machine", "events", "where", "differs")
 # Columns that tell what a row is of, where they stand first.
 _NAMES = ("network", "checkpoint", "setting", "family", "row", "one", "other", "run", "class")
 # A title with more lines is a tower; a cell with more is no longer read along its row.
@@ -99,8 +99,8 @@ def laid_out(table: Table, page: Page) -> Layout:
 
 def without_wide(table: Table) -> tuple[Table, tuple[str, ...]]:
     """The table without its columns of long words, and a note that names them."""
-    kept = [place for place, column in enumerate(table.columns) if column.key not in _WIDE]
-    named = ", ".join(column.key for column in table.columns if column.key in _WIDE)
+    kept = [place for place, column in enumerate(table.columns) if column.key not in WIDE]
+    named = ", ".join(column.key for column in table.columns if column.key in WIDE)
     if not named:
         return table, ()
     rows = tuple(replace(row, cells=tuple(row.cells[place] for place in kept)) for row in table.rows)

@@ -12,7 +12,7 @@ from rexdet.report.statistics.calibration import calibration, choose_thresholds
 from rexdet.report.statistics.detection_errors import KINDS, break_down
 from rexdet.report.tables.entries import entry_name
 from rexdet.report.tables.networks import identity_cells, row_id
-from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, words
+from rexdet.report.tables.table import Cell, Column, Table, TableBuilder, fact, scaled, words
 
 _NUMBERS = ("AP", "AP50", "AP75")
 _ONE_A_ROW = "one run a row (the first seed whose detections are here)"
@@ -34,7 +34,7 @@ def intervals_table(saved: Sequence[Saved], *, resamples: int = RESAMPLES) -> Ta
                 cells[key] = Cell(f"{100 * interval.value:.2f}", 100 * interval.value, "ours", None, _source(one))
             if interval.low is not None and interval.high is not None:
                 cells[f"{key}_interval"] = words(f"{100 * interval.low:.2f} to {100 * interval.high:.2f}")
-        builder.add(f"{_name(one)}", cells, of=row_id(one.row))
+        builder.add(_name(one), cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
             f"From {resamples:,} resamples of the images of {_ONE_A_ROW}. What another seed would give is not in it: "
@@ -69,9 +69,8 @@ def errors_table(saved: Sequence[Saved]) -> Table:
             cells["calibration"] = Cell(f"{error:.3f}", error, "ours", None, _source(one))
         for kind in KINDS:
             cells[kind] = fact(float(found.counts[kind]))
-            cost = found.costs[kind]
-            cells[f"{kind}_cost"] = MISSING if cost is None else Cell(f"{100 * cost:.2f}", 100 * cost)
-        builder.add(f"{_name(one)}", cells, of=row_id(one.row))
+            cells[f"{kind}_cost"] = scaled(found.costs[kind], 100, 2)
+        builder.add(_name(one), cells, of=row_id(one.row))
     if builder.rows:
         builder.notes.append(
             f"All detections of {_ONE_A_ROW}, boxes, at IoU 0.5. The points are those that AP50 would win if that kind "
@@ -107,10 +106,10 @@ def thresholds_table(saved: Sequence[Saved], *, beta: float = 1.0) -> Table:
                 "class": words(entry.name),
                 "threshold": Cell(f"{entry.threshold:.3f}", entry.threshold, "ours", None, _source(one)),
                 "objects": fact(float(entry.held_out.objects)),
-                "precision": _share(entry.held_out.precision),
-                "recall": _share(entry.held_out.recall),
-                "f": _share(entry.held_out.f),
-                "chosen_f": _share(entry.chosen.f),
+                "precision": scaled(entry.held_out.precision, 100, 1),
+                "recall": scaled(entry.held_out.recall, 100, 1),
+                "f": scaled(entry.held_out.f, 100, 1),
+                "chosen_f": scaled(entry.chosen.f, 100, 1),
             }
             builder.add(f"{_name(one)} {entry.name}", cells, of=row_id(one.row))
     if builder.rows:
@@ -143,10 +142,6 @@ def _who(one: Saved) -> dict[str, Cell]:
         "setting": words(one.setting.title),
         "run": words(one.run.record.name),
     }
-
-
-def _share(value: float | None) -> Cell:
-    return MISSING if value is None else Cell(f"{100 * value:.1f}", 100 * value)
 
 
 def _source(one: Saved) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rexdet import published
@@ -46,7 +46,15 @@ def networks_table(groups: Groups, known: Known) -> Table:
     places |= {("transfer", title): f"transfer{place}" for place, title in enumerate(transfer)}
     costs = known.cost_columns(groups)
     facts = [costs.titled(column) for column in _FACTS]
-    columns = [*facts, *_detection_columns(detection), *_transfer(transfer, known)]
+
+    def metric_words(setting: Setting) -> str:
+        return _METRIC_WORDS[known.metric(setting.dataset)]
+
+    columns = [
+        *facts,
+        *_columns(detection, "ap", lambda _: "AP", "box AP, IoU .50 to .95"),
+        *_columns(transfer, "transfer", metric_words, "accuracy on the test images"),
+    ]
     builder = TableBuilder("networks", "Networks", columns)
     for row in networks_of_rows(groups):
         cells = {**identity_cells(row, groups.sources[row]), **costs.cells(row)}
@@ -164,29 +172,16 @@ def _columns_of(settings: Iterable[Setting]) -> dict[str, Setting]:
     return columns
 
 
-def _detection_columns(columns: Mapping[str, Setting]) -> list[Column]:
+def _columns(settings: Mapping[str, Setting], key: str, named: Callable[[Setting], str], told: str) -> list[Column]:
+    """A column for each setting, by its title. key: that the place follows. named: what is measured. told: its help."""
     return [
         Column(
-            f"ap{place}",
-            f"AP (%) {title}",
+            f"{key}{place}",
+            f"{named(setting)} (%) {title}",
             "%",
-            help="box AP, IoU .50 to .95",
+            help=told,
             family=setting.family,
             dataset=setting.dataset,
         )
-        for place, (title, setting) in enumerate(columns.items())
-    ]
-
-
-def _transfer(columns: Mapping[str, Setting], known: Known) -> list[Column]:
-    return [
-        Column(
-            f"transfer{place}",
-            f"{_METRIC_WORDS[known.metric(setting.dataset)]} (%) {title}",
-            "%",
-            help="accuracy on the test images",
-            family=setting.family,
-            dataset=setting.dataset,
-        )
-        for place, (title, setting) in enumerate(columns.items())
+        for place, (title, setting) in enumerate(settings.items())
     ]

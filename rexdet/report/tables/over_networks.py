@@ -11,7 +11,7 @@ from rexdet.report.records.facts import RowKey
 from rexdet.report.statistics.intervals import describe_p
 from rexdet.report.tables.networks import row_id
 from rexdet.report.tables.row_pairs import scores_by_family
-from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, words
+from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, fact, scaled, words
 
 if TYPE_CHECKING:
     from rexdet.report.statistics.ranks import Correlation
@@ -149,13 +149,9 @@ def _correlation_cells(found: Correlation) -> dict[str, Cell]:
         interval = words(f"{found.low:.2f} to {found.high:.2f}")
     return {
         "count": fact(found.count),
-        "pearson": _rounded(found.pearson),
+        "pearson": scaled(found.pearson, 1, 2),
         "interval": interval,
         "p": MISSING if found.p_value is None else Cell(describe_p(found.p_value), found.p_value),
-        "spearman": _rounded(found.spearman),
-        "smallest": _rounded(found.smallest),
+        "spearman": scaled(found.spearman, 1, 2),
+        "smallest": scaled(found.smallest, 1, 2),
     }
-
-
-def _rounded(value: float | None, digits: int = 2) -> Cell:
-    return MISSING if value is None else Cell(f"{value:.{digits}f}", value)

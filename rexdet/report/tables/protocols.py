@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 
 from rexdet import published
-from rexdet.report.records.facts import detection_protocol
 from rexdet.report.records.groups import Group, Groups
 from rexdet.report.tables.table import MISSING, Cell, Column, Table, TableBuilder, words
 from rexdet.runs.record import RunRecord
@@ -42,7 +41,7 @@ def protocols_table(groups: Groups) -> Table:
         found.setdefault((setting.task, setting.recipe, setting.what), []).append(group)
     for (task, recipe, what), alike in sorted(found.items()):
         records = [one.record for group in alike for one in group.runs]
-        cells = _recipe_cells(records) | (_detector_sizes(records) if task == "detection" else _sizes(records))
+        cells = _recipe_cells(records) | (_detector_sizes(alike) if task == "detection" else _sizes(records))
         cells |= _published_cells(alike[0].setting.protocol, records)
         # Of a probe on features there may be nothing to tell but its name.
         if any(cell.text for cell in cells.values()):
@@ -67,8 +66,8 @@ def _recipe_cells(records: list[RunRecord]) -> dict[str, Cell]:
     }
 
 
-def _detector_sizes(records: list[RunRecord]) -> dict[str, Cell]:
-    told = [detection_protocol(record) for record in records]
+def _detector_sizes(groups: list[Group]) -> dict[str, Cell]:
+    told = [protocol for group in groups for protocol in group.protocols]
     keys = ("toolbox", "train_size", "test_size", "augmentation")
     return {key: _values(_known(getattr(one, key)) for one in told) for key in keys}
 

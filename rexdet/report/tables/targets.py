@@ -14,6 +14,15 @@ from rexdet.report.records.reading import shown
 _TEMPORARY = ".{name}.12345678.partial"
 
 
+def named_folder(name: str, option: str) -> Path:
+    """The folder of this name. Raises UserError for an empty one: what a script has of a variable that it never set, by
+    which all files would lie where it runs. option: what named it.
+    """
+    if not name:
+        raise UserError(f"{option} is empty", fix='name a folder, "." for this one')
+    return Path(name)
+
+
 def check_file(path: Path, option: str) -> None:
     """Raise UserError where no file can be written at `path`; option: what named it. Nothing is made."""
     where = f"{option} {shown(path)}"
