@@ -103,14 +103,25 @@ def load_entry(place: Path) -> tuple[Arrays, dict[str, Any]] | None:
     """The arrays (memory-mapped, read-only) and facts of an entry; None where it is absent or broken (then removed)."""
     if not place.is_dir():
         return None
+    looked_at = _inode(place)
     try:
         facts = json.loads((place / "facts.json").read_text())
         arrays = {name: _load_array(place, name, about) for name, about in facts.pop("arrays").items()}
         os.utime(place)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        shutil.rmtree(place, ignore_errors=True)
+        # Another process may have put its own there meanwhile: then that is why files were missing, and it stays.
+        if _inode(place) == looked_at:
+            shutil.rmtree(place, ignore_errors=True)
         return None
     return arrays, facts
+
+
+def _inode(place: Path) -> int | None:
+    """Which folder lies there; None for none."""
+    try:
+        return place.stat().st_ino
+    except OSError:
+        return None
 
 
 def _load_array(place: Path, name: str, about: dict[str, Any]) -> npt.NDArray[Any]:

@@ -263,6 +263,25 @@ def test_processes_that_open_a_file_at_once_do_not_disturb_each_other(small_set:
     assert len(left) == 2
 
 
+def test_an_entry_that_another_process_replaces_while_it_is_read_stays(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = index_cache.IndexCache(cache)
+    place = entries.store("tables", "key", {"column": np.arange(3)}, {})
+    assert place is not None
+
+    def replaced(*_: object) -> Any:
+        monkeypatch.undo()
+        assert entries.store("tables", "key", {"column": np.arange(4)}, {}) == place
+        raise FileNotFoundError("what was there lies elsewhere now")
+
+    monkeypatch.setattr(index_cache, "_load_array", replaced)
+    assert index_cache.load_entry(place) is None
+    found = index_cache.load_entry(place)
+    assert found is not None
+    assert found[0]["column"].tolist() == [0, 1, 2, 3]
+
+
 def test_no_object_an_annotation_is_kept(small_set: Any, cache: Path) -> None:
     # C56: what a worker touches are arrays, whose pages stay shared; objects would be copied by being counted.
     small_set.content["annotations"] += [small_set.annotation(number) for number in range(3, 5000)]
